@@ -1,0 +1,122 @@
+//! What flows between operators.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+
+use crate::{Epoch, EventTime};
+
+/// The name under which weights are shown in plans and stored in state.
+pub const WEIGHT_NAME: &str = "weight";
+
+/// Rows with their multiplicities.
+///
+/// `weights` absent means that every row is `+1` (an append-only stream pays nothing). A row with weight `-1` takes back
+/// one earlier equal row. Flink's `+I -U +U -D` are made from weights only at the edge.
+///
+/// `row_watermarks` holds, for each row, the watermark (milliseconds) that the rows *before* it in its source partition had
+/// made. Absent means that every row was ahead of its partition's watermark when it was read, so none can be late.
+/// Sources set it only for batches that hold a row at or behind the running watermark; that is what makes lateness
+/// independent of how rows are cut into batches while the common path stays vectorised.
+///
+/// Invariant: `weights` and `row_watermarks`, where present, have `rows.num_rows()` entries and no nulls.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub rows: RecordBatch,
+    pub weights: Option<Int64Array>,
+    pub row_watermarks: Option<Int64Array>,
+}
+
+impl Batch {
+    /// A batch of rows of weight `+1`, none of which can be late.
+    pub fn append(rows: RecordBatch) -> Self {
+        Batch { rows, weights: None, row_watermarks: None }
+    }
+
+    pub fn num_rows(&self) -> usize {
+        self.rows.num_rows()
+    }
+
+    pub fn schema(&self) -> SchemaRef {
+        self.rows.schema()
+    }
+
+    pub fn column(&self, index: usize) -> &ArrayRef {
+        self.rows.column(index)
+    }
+
+    /// The same rows, weights and row watermarks under other columns. `rows` must have as many rows as `self`.
+    pub fn with_rows(&self, rows: RecordBatch) -> Self {
+        assert_eq!(rows.num_rows(), self.num_rows(), "a projection keeps the number of rows");
+        Batch { rows, weights: self.weights.clone(), row_watermarks: self.row_watermarks.clone() }
+    }
+
+    /// The rows where `mask` is true (null counts as false), in order.
+    pub fn filter(&self, mask: &BooleanArray) -> Result<Self, ArrowError> {
+        let predicate = arrow::compute::FilterBuilder::new(mask).optimize().build();
+        let hidden = |hidden: &Option<Int64Array>| -> Result<Option<Int64Array>, ArrowError> {
+            hidden.as_ref().map(|values| Ok(as_int64(predicate.filter(values)?))).transpose()
+        };
+        Ok(Batch {
+            rows: predicate.filter_record_batch(&self.rows)?,
+            weights: hidden(&self.weights)?,
+            row_watermarks: hidden(&self.row_watermarks)?,
+        })
+    }
+
+    /// The rows at `indices`, in that order; an index may occur more than once.
+    pub fn take(&self, indices: &UInt32Array) -> Result<Self, ArrowError> {
+        let hidden = |hidden: &Option<Int64Array>| -> Result<Option<Int64Array>, ArrowError> {
+            hidden.as_ref().map(|values| Ok(as_int64(arrow::compute::take(values, indices, None)?))).transpose()
+        };
+        Ok(Batch {
+            rows: arrow::compute::take_record_batch(&self.rows, indices)?,
+            weights: hidden(&self.weights)?,
+            row_watermarks: hidden(&self.row_watermarks)?,
+        })
+    }
+
+    /// Rows `offset .. offset + length`, without a copy.
+    pub fn slice(&self, offset: usize, length: usize) -> Self {
+        Batch {
+            rows: self.rows.slice(offset, length),
+            weights: self.weights.as_ref().map(|values| values.slice(offset, length)),
+            row_watermarks: self.row_watermarks.as_ref().map(|values| values.slice(offset, length)),
+        }
+    }
+
+    /// The weight of row `row`.
+    pub fn weight(&self, row: usize) -> i64 {
+        self.weights.as_ref().map_or(1, |weights| weights.value(row))
+    }
+
+    /// Memory held by the buffers of this batch, in bytes.
+    pub fn size_bytes(&self) -> usize {
+        let hidden = |array: &Option<Int64Array>| array.as_ref().map_or(0, |a| a.get_array_memory_size());
+        self.rows.get_array_memory_size() + hidden(&self.weights) + hidden(&self.row_watermarks)
+    }
+}
+
+fn as_int64(array: ArrayRef) -> Int64Array {
+    Int64Array::from(array.to_data())
+}
+
+impl From<RecordBatch> for Batch {
+    fn from(rows: RecordBatch) -> Self {
+        Batch::append(rows)
+    }
+}
+
+/// What travels along an edge of the running plan, in order.
+///
+/// A watermark never overtakes rows; a barrier splits rows of one epoch from those of the next.
+#[derive(Clone, Debug)]
+pub enum Message {
+    Batch(Arc<Batch>),
+    Watermark(EventTime),
+    Barrier(Epoch),
+    /// No more rows will ever come. `Watermark(EventTime::MAX)` was sent before.
+    End,
+}

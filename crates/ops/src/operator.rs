@@ -1,0 +1,80 @@
+//! The seam between operators and whoever runs them.
+
+use std::ops::Range;
+
+use thalweg_core::{Batch, Epoch, EventTime, KeyGroup, LaneId, Result};
+use thalweg_state::{StateDelta, StatePart};
+
+/// Where an operator puts what it makes, in order.
+#[derive(Debug, Default)]
+pub struct Output {
+    pub batches: Vec<Batch>,
+}
+
+impl Output {
+    /// Empty batches are dropped here, so operators need not look.
+    pub fn push(&mut self, batch: Batch) {
+        if batch.num_rows() > 0 {
+            self.batches.push(batch);
+        }
+    }
+}
+
+/// Which share of the job an operator instance is.
+#[derive(Clone, Debug)]
+pub struct OperatorContext {
+    pub lane: LaneId,
+    pub lanes: u32,
+    pub key_groups: Range<KeyGroup>,
+    /// Rows in an output batch, about.
+    pub batch_rows: usize,
+}
+
+/// Counters of one operator instance.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OperatorMetrics {
+    /// Rows that came too late for every one of their windows, since start.
+    pub late_rows: u64,
+    pub state_bytes: u64,
+    pub state_rows: u64,
+}
+
+/// A state machine over batches and watermarks.
+///
+/// The caller delivers, per port, batches and watermarks in stream order; watermarks per port never go back. After the call
+/// that brings a watermark the operator has emitted all that it unlocked, so the caller may forward
+/// [`Operator::output_watermark`] behind the output.
+pub trait Operator: Send {
+    fn on_batch(&mut self, port: usize, batch: Batch, out: &mut Output) -> Result<()>;
+
+    fn on_watermark(&mut self, port: usize, watermark: EventTime, out: &mut Output) -> Result<()>;
+
+    /// The input of `port` has ended; `on_watermark(port, EventTime::MAX)` was called before if the end closes windows.
+    fn on_end(&mut self, port: usize, out: &mut Output) -> Result<()> {
+        let _ = (port, out);
+        Ok(())
+    }
+
+    /// The watermark to send on, given the minimum over the ports. Most operators send on what came in.
+    fn output_watermark(&self, input: EventTime) -> EventTime {
+        input
+    }
+
+    /// The changes of state since the last snapshot. The operator keeps its state.
+    fn snapshot(&mut self, epoch: Epoch) -> Result<StateDelta> {
+        let _ = epoch;
+        Ok(StateDelta::default())
+    }
+
+    /// Called once, before any input: state as of the last commit, reduced to this lane's key groups.
+    /// # Errors
+    /// `Corrupt` when the parts do not have the expected columns.
+    fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
+        assert!(parts.is_empty(), "an operator without state is given state");
+        Ok(())
+    }
+
+    fn metrics(&self) -> OperatorMetrics {
+        OperatorMetrics::default()
+    }
+}

@@ -1,0 +1,1 @@
+//! The one integration-test package; the tests are in `all.rs` and the modules beside it.
