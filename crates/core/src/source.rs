@@ -102,8 +102,10 @@ pub enum SourceEvent {
     Rows { partition: PartitionId, rows: RecordBatch, next: Position, skipped: u64 },
     /// Nothing within the budget's wait.
     Idle,
-    /// The partition has no more rows, now and for ever (for this run, under [`ReadMode::UntilCaughtUp`]).
+    /// The partition has no more rows, now and for ever: a file was read to its end, or the declared bound is reached.
     PartitionEnd(PartitionId),
+    /// Under [`ReadMode::UntilCaughtUp`]: the partition gave what was there at start; there will be more in a later run.
+    CaughtUp(PartitionId),
 }
 
 /// Something with partitions that can be read. Safe to share: readers do the reading.

@@ -1,0 +1,220 @@
+//! Hands committed output to the world: recovery and normal delivery are this one path.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use thalweg_core::{Clock, Deliverer, DeliveryMarker, DeliveryPlan, Epoch, Error, ErrorKind, Result, SegmentReader, SegmentRef};
+use thalweg_state::{JobStore, Manifest, UndeliveredEpoch};
+
+use crate::channel::Abort;
+use crate::status::{JobPhase, JobStatus};
+
+/// Output bytes kept in memory so that delivery need not read back what was just stored.
+const CACHE_BYTES_MAX: usize = 256 << 20;
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Fresh output objects by name.
+#[derive(Default)]
+pub struct SegmentCache {
+    objects: Mutex<(HashMap<String, Bytes>, usize)>,
+}
+
+impl SegmentCache {
+    pub fn insert(&self, object: &str, bytes: Bytes) {
+        let mut inner = self.objects.lock().expect("no holder of this lock panics");
+        if inner.1 + bytes.len() <= CACHE_BYTES_MAX {
+            inner.1 += bytes.len();
+            inner.0.insert(object.to_string(), bytes);
+        }
+    }
+
+    /// Forgets all objects but those named.
+    pub fn retain(&self, keep: impl Fn(&str) -> bool) {
+        let mut inner = self.objects.lock().expect("no holder of this lock panics");
+        inner.0.retain(|name, _| keep(name));
+        inner.1 = inner.0.values().map(Bytes::len).sum();
+    }
+
+    fn get(&self, object: &str) -> Option<Bytes> {
+        self.objects.lock().expect("no holder of this lock panics").0.get(object).cloned()
+    }
+}
+
+struct Reader<'a> {
+    store: &'a JobStore,
+    cache: &'a SegmentCache,
+}
+
+impl SegmentReader for Reader<'_> {
+    fn read(&self, segment: &SegmentRef) -> Result<Bytes> {
+        match self.cache.get(&segment.object) {
+            Some(object) => {
+                let start = usize::try_from(segment.offset).map_err(|_| too_large(segment))?;
+                let end = start + usize::try_from(segment.length).map_err(|_| too_large(segment))?;
+                Ok(object.slice(start..end))
+            }
+            None => self.store.read(&segment.object, segment.offset, segment.length, segment.crc32),
+        }
+    }
+}
+
+fn too_large(segment: &SegmentRef) -> Error {
+    Error::corrupt(format!("output object {} has a segment beyond the address space", segment.object))
+}
+
+/// All deliverers of a job, by delivery key.
+pub struct Delivery {
+    pub deliverers: BTreeMap<String, Box<dyn Deliverer>>,
+    /// The delivery key of each sink.
+    pub keys: HashMap<String, String>,
+    /// Segments that wait for a later epoch, by delivery key.
+    pub waiting: BTreeMap<String, Vec<SegmentRef>>,
+    pub store: Arc<JobStore>,
+    pub cache: Arc<SegmentCache>,
+    pub status: Arc<JobStatus>,
+    pub clock: Arc<dyn Clock>,
+    pub abort: Abort,
+    /// How long to go on trying before the job fails; the output stays committed and is delivered by the next run.
+    pub patience: Duration,
+}
+
+impl Delivery {
+    /// Fences older runs, reads how far the targets are, and delivers every committed epoch they lack.
+    /// # Errors
+    /// `Corrupt` when a target is ahead of the manifest: the checkpoints were restored from an older copy, or are another job's.
+    pub fn recover(&mut self, manifest: &Manifest) -> Result<()> {
+        let mut markers: BTreeMap<String, Option<DeliveryMarker>> = BTreeMap::new();
+        let keys: Vec<String> = self.deliverers.keys().cloned().collect();
+        for key in keys {
+            let marker = self.retry(|this| this.deliverer(&key).fence())?;
+            if let Some(marker) = &marker {
+                check_marker(&key, marker, manifest)?;
+            }
+            markers.insert(key, marker);
+        }
+        for undelivered in &manifest.undelivered {
+            for (key, plan) in &undelivered.plans {
+                if !self.deliverers.contains_key(key) {
+                    if plan.deliveries.is_empty() && plan.keep.is_empty() {
+                        continue;
+                    }
+                    return Err(Error::user(format!(
+                        "epoch {} has output for {key}, which the job no longer writes",
+                        undelivered.epoch
+                    ))
+                    .with_help("run the old file once more to deliver it, or start with an empty checkpoint directory"));
+                }
+                let delivered = markers
+                    .get(key)
+                    .and_then(Option::as_ref)
+                    .is_some_and(|marker| marker.epoch > undelivered.epoch || (marker.epoch == undelivered.epoch && marker.last));
+                if !delivered {
+                    self.deliver_plan(key, undelivered.epoch, plan)?;
+                }
+            }
+        }
+        if let Some(last) = manifest.undelivered.last() {
+            self.waiting = last.plans.iter().map(|(key, plan)| (key.clone(), plan.keep.clone())).collect();
+        }
+        Ok(())
+    }
+
+    /// Decides what `epoch` delivers. The segments must be those of all tasks, in order of task.
+    pub fn plan(&mut self, epoch: Epoch, segments: Vec<SegmentRef>, is_final: bool) -> Result<UndeliveredEpoch> {
+        let mut new: BTreeMap<String, Vec<SegmentRef>> = BTreeMap::new();
+        for segment in segments {
+            let key = self
+                .keys
+                .get(&segment.sink_id)
+                .ok_or_else(|| Error::internal(format!("sink {} has stored output but no deliverer", segment.sink_id)))?;
+            new.entry(key.clone()).or_default().push(segment);
+        }
+        let mut plans = vec![];
+        for (key, deliverer) in &mut self.deliverers {
+            let mut fresh = new.remove(key).unwrap_or_default();
+            fresh.sort_by(|a, b| (&a.sink_id, a.lane, a.index).cmp(&(&b.sink_id, b.lane, b.index)));
+            let waiting = self.waiting.remove(key).unwrap_or_default();
+            plans.push((key.clone(), deliverer.plan(epoch, waiting, fresh, is_final)?));
+        }
+        self.waiting = plans.iter().map(|(key, plan)| (key.clone(), plan.keep.clone())).collect();
+        Ok(UndeliveredEpoch { epoch, plans })
+    }
+
+    /// Delivers a committed epoch; tries again while the target is away.
+    pub fn deliver(&mut self, undelivered: &UndeliveredEpoch) -> Result<()> {
+        for (key, plan) in &undelivered.plans {
+            self.deliver_plan(key, undelivered.epoch, plan)?;
+        }
+        let waiting: Vec<&str> = self.waiting.values().flatten().map(|segment| segment.object.as_str()).collect();
+        self.cache.retain(|object| waiting.contains(&object));
+        Ok(())
+    }
+
+    fn deliver_plan(&mut self, key: &str, epoch: Epoch, plan: &DeliveryPlan) -> Result<()> {
+        if plan.deliveries.is_empty() {
+            return Ok(());
+        }
+        self.retry(|this| {
+            let store = this.store.clone();
+            let cache = this.cache.clone();
+            this.deliverer(key).deliver(epoch, &plan.deliveries, &Reader { store: &store, cache: &cache })
+        })
+        .map_err(|error| error.in_context(format!("delivery of epoch {epoch} to {key}")))
+    }
+
+    fn deliverer(&mut self, key: &str) -> &mut dyn Deliverer {
+        self.deliverers.get_mut(key).expect("callers have checked the key").as_mut()
+    }
+
+    /// Runs `action` until it succeeds, fails for good, or patience ends.
+    fn retry<T>(&mut self, mut action: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
+        let start = self.clock.monotonic();
+        let mut pause = Duration::from_millis(100);
+        let mut blocked = false;
+        loop {
+            match action(self) {
+                Err(error)
+                    if error.kind == ErrorKind::Unavailable
+                        && !self.abort.is_set()
+                        && self.clock.monotonic().saturating_sub(start) < self.patience =>
+                {
+                    tracing::warn!(error = error.full_message(), "delivery blocked, trying again");
+                    self.status.set_phase(JobPhase::DeliveryBlocked(error.full_message()));
+                    blocked = true;
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+                result => {
+                    if blocked {
+                        self.status.set_phase(JobPhase::Running);
+                    }
+                    return result;
+                }
+            }
+        }
+    }
+}
+
+fn check_marker(key: &str, marker: &DeliveryMarker, manifest: &Manifest) -> Result<()> {
+    if marker.job_id != manifest.job_id {
+        return Err(Error::corrupt(format!("{key} holds output of another job ({})", marker.job_id))
+            .with_help("give this job another transactional-id prefix, or restore the checkpoint directory of that job"));
+    }
+    if marker.generation > manifest.generation {
+        return Err(Error::fenced(format!(
+            "{key} was written by generation {}, this is {}",
+            marker.generation, manifest.generation
+        )));
+    }
+    if marker.epoch > manifest.epoch {
+        return Err(Error::corrupt(format!(
+            "{key} holds epoch {}, but the newest checkpoint is epoch {}: going on would repeat rows",
+            marker.epoch, manifest.epoch
+        ))
+        .with_help("restore the newer checkpoints, or start with an empty checkpoint directory and accept repeated rows"));
+    }
+    Ok(())
+}

@@ -1,0 +1,338 @@
+//! Reads one source in one lane: rows, watermarks, positions, barriers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+use thalweg_core::{
+    Assignment, Batch, Clock, Epoch, Error, ErrorKind, EventTime, PartitionId, PollBudget, Position, Source, SourceEvent,
+    SourceReader,
+};
+use thalweg_ops::WatermarkGenerator;
+use thalweg_plan::{Expr, Watermark};
+use thalweg_state::PartitionProgress;
+
+use crate::coordinator::{Event, FinalEpoch};
+use crate::progress::SourceProgress;
+use crate::status::JobPhase;
+use crate::task::{Body, Stop};
+
+/// Rows in a batch: per-batch costs have vanished, and the columns still fit the cache.
+const BATCH_ROWS: usize = 2_048;
+/// How long a poll may wait: the longest a barrier or a watermark is held up by a quiet source.
+const POLL_WAIT: Duration = Duration::from_millis(10);
+/// How long a source may be away before the job gives up.
+const PATIENCE: Duration = Duration::from_secs(120);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// How far ahead of the wall clock an event may push the watermark of an unbounded source.
+const FUTURE_MS_MAX: i64 = 24 * 60 * 60 * 1_000;
+
+/// What the coordinator tells a source task.
+pub enum Control {
+    Barrier(Epoch),
+    Assign(Vec<PartitionProgress>),
+}
+
+struct PartitionReading {
+    position: Option<Position>,
+    generator: Option<WatermarkGenerator>,
+    watermark: EventTime,
+    ended: bool,
+    /// Has given what was there at start.
+    caught_up: bool,
+}
+
+/// What a source task reads: a table, or the rows of VALUES.
+pub struct Root {
+    pub name: String,
+    /// Over the rows that the reader gives; `None` passes them as they are.
+    pub project: Option<Vec<Expr>>,
+    pub watermark: Option<Watermark>,
+}
+
+pub struct SourceTask {
+    pub body: Body,
+    pub root: Root,
+    pub operator: String,
+    pub source: Arc<dyn Source>,
+    pub progress: Arc<SourceProgress>,
+    pub control: Receiver<Control>,
+    pub final_epoch: FinalEpoch,
+    pub clock: Arc<dyn Clock>,
+    /// Whether the end of all partitions ends the input (a bounded source, read as declared).
+    pub ends_time: bool,
+    /// Whether this lane can be done before the job is stopped: the source is bounded, or read only until caught up.
+    pub finishes: bool,
+    /// How far the watermark trails the newest event, learnt from the rows; for the wall-clock advance.
+    pub delay_ms: i64,
+}
+
+impl SourceTask {
+    /// Runs until the final barrier has been sent.
+    pub fn run(&mut self, assigned: Vec<PartitionProgress>) -> Result<(), Stop> {
+        let mut reading = Reading { partitions: BTreeMap::new(), reader: None, finished: false, ended: false, polls: 0, away: None };
+        self.assign(&mut reading, assigned)?;
+        loop {
+            if self.body.abort.is_set() {
+                return Err(Stop::Aborted);
+            }
+            if self.handle_control(&mut reading)? {
+                return Ok(());
+            }
+            if !reading.finished {
+                self.poll(&mut reading)?;
+            }
+            self.send_watermark(&mut reading)?;
+        }
+    }
+
+    /// Returns whether the final barrier was sent. Waits a little when there is nothing else to do.
+    fn handle_control(&mut self, reading: &mut Reading) -> Result<bool, Stop> {
+        let control = if reading.finished {
+            match self.control.recv_timeout(POLL_WAIT) {
+                Ok(control) => Some(control),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return Err(Stop::Aborted),
+            }
+        } else {
+            match self.control.try_recv() {
+                Ok(control) => Some(control),
+                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Disconnected) => return Err(Stop::Aborted),
+            }
+        };
+        match control {
+            None => Ok(false),
+            Some(Control::Assign(partitions)) => {
+                self.assign(reading, partitions)?;
+                Ok(false)
+            }
+            Some(Control::Barrier(epoch)) => {
+                // What other lanes have read by now counts before the barrier: the last epoch fires all that is complete.
+                self.send_watermark(reading)?;
+                // The positions are those of the rows sent before the barrier: read here, in the same step.
+                self.body.events.send(Event::Positions {
+                    task: self.body.task,
+                    operator: self.operator.clone(),
+                    epoch,
+                    partitions: reading.positions(),
+                });
+                self.body.on_barrier(epoch)?;
+                Ok(self.final_epoch.is(epoch))
+            }
+        }
+    }
+
+    fn assign(&mut self, reading: &mut Reading, partitions: Vec<PartitionProgress>) -> Result<(), Stop> {
+        let now = self.clock.monotonic();
+        let mut open = vec![];
+        for PartitionProgress { partition, position, watermark, ended } in partitions {
+            let generator = self.root.watermark.as_ref().map(|watermark_node| {
+                let mut generator = WatermarkGenerator::new(watermark_node);
+                generator.restore(watermark);
+                generator
+            });
+            self.progress.add(partition.clone(), watermark, ended, now);
+            if !ended {
+                open.push(Assignment { partition: partition.clone(), position: position.clone() });
+            }
+            let state = PartitionReading { position, generator, watermark, ended, caught_up: false };
+            reading.partitions.insert(partition, state);
+        }
+        if reading.finished && !open.is_empty() {
+            reading.finished = false;
+            self.progress.unfinish_lane();
+        }
+        match &mut reading.reader {
+            Some(reader) => reader.assign(open)?,
+            None if open.is_empty() => {}
+            None => reading.reader = Some(self.source.reader(open)?),
+        }
+        self.finish_if_done(reading);
+        Ok(())
+    }
+
+    fn poll(&mut self, reading: &mut Reading) -> Result<(), Stop> {
+        let Some(reader) = &mut reading.reader else { return self.reopen(reading, None) };
+        let event = match reader.poll(PollBudget { rows: BATCH_ROWS, wait: POLL_WAIT }) {
+            Ok(event) => event,
+            Err(error) if error.kind == ErrorKind::Unavailable => {
+                reading.reader = None;
+                return self.reopen(reading, Some(error));
+            }
+            Err(error) => return Err(Stop::Failed(error)),
+        };
+        if !matches!(event, SourceEvent::Idle) && reading.away.take().is_some() {
+            self.body.status.set_phase(JobPhase::Running);
+        }
+        reading.polls += 1;
+        if reading.polls % 64 == 1 {
+            self.body.status.on_lag(&self.root.name, reader.lag_rows());
+        }
+        match event {
+            SourceEvent::Idle => {}
+            SourceEvent::Rows { partition, rows, next, skipped } => self.on_rows(reading, &partition, rows, next, skipped)?,
+            SourceEvent::PartitionEnd(partition) => {
+                if let Some(state) = reading.partitions.get_mut(&partition) {
+                    state.ended = true;
+                }
+                self.progress.on_end(&partition);
+                self.body.events.send(Event::Progress);
+                self.finish_if_done(reading);
+            }
+            SourceEvent::CaughtUp(partition) => {
+                if let Some(state) = reading.partitions.get_mut(&partition) {
+                    state.caught_up = true;
+                }
+                self.finish_if_done(reading);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_rows(
+        &mut self,
+        reading: &mut Reading,
+        partition: &PartitionId,
+        rows: RecordBatch,
+        next: Position,
+        skipped: u64,
+    ) -> Result<(), Stop> {
+        let state = reading.partitions.get_mut(partition).ok_or_else(|| {
+            Error::internal(format!("source {} gave rows of partition {partition}, which is not its own", self.root.name))
+        })?;
+        state.position = Some(next);
+        let count = rows.num_rows() as u64;
+        let mut far_future = 0;
+        if count > 0 {
+            let rows = match &self.root.project {
+                Some(project) => thalweg_ops::evaluate_all(project, &rows)?,
+                None => rows,
+            };
+            let batch = match &mut state.generator {
+                None => Batch::append(rows),
+                Some(generator) => {
+                    let bound =
+                        (!self.source.is_bounded()).then(|| EventTime(self.clock.wall_ms()).saturating_add_ms(FUTURE_MS_MAX));
+                    let batch =
+                        generator.advance(rows, bound).map_err(|error| error.in_context(format!("source {}", self.root.name)))?;
+                    state.watermark = generator.current();
+                    far_future = generator.take_far_future();
+                    if let Some(newest) = generator.newest_event() {
+                        self.delay_ms = newest.0.saturating_sub(state.watermark.0).max(0);
+                    }
+                    batch
+                }
+            };
+            self.progress.on_rows(partition, state.watermark, self.clock.monotonic());
+            self.body.on_batch(0, 0, batch)?;
+        }
+        self.body.status.on_rows_in(&self.root.name, count, skipped, far_future);
+        self.body.events.note_progress();
+        Ok(())
+    }
+
+    /// The source is away: opens it again where this lane stands, with growing pauses, or gives up after [`PATIENCE`].
+    /// Returns quickly in any case, so that barriers pass while a source is away.
+    fn reopen(&mut self, reading: &mut Reading, error: Option<Error>) -> Result<(), Stop> {
+        let now = self.clock.monotonic();
+        let away = reading.away.get_or_insert(Away { since: now, pause: Duration::from_millis(200), next_try: now });
+        if let Some(error) = error {
+            tracing::warn!(source = self.root.name, error = error.full_message(), "source is away, trying again");
+            self.body.status.set_phase(JobPhase::Connecting(error.full_message()));
+            away.next_try = now + away.pause;
+            away.pause = (away.pause * 2).min(BACKOFF_MAX);
+            if now.saturating_sub(away.since) > PATIENCE {
+                return Err(Stop::Failed(error));
+            }
+        }
+        if now < away.next_try {
+            std::thread::sleep(POLL_WAIT);
+            return Ok(());
+        }
+        match self.source.reader(reading.open_assignments()) {
+            Ok(reader) => {
+                reading.reader = Some(reader);
+                Ok(())
+            }
+            Err(error) if error.kind == ErrorKind::Unavailable => self.reopen(reading, Some(error)),
+            Err(error) => Err(Stop::Failed(error)),
+        }
+    }
+
+    fn finish_if_done(&mut self, reading: &mut Reading) {
+        if !reading.finished && reading.partitions.values().all(|state| state.ended || state.caught_up) {
+            reading.finished = true;
+            reading.reader = None;
+            self.progress.finish_lane();
+            if self.finishes {
+                self.body.events.send(Event::LaneFinished);
+            }
+        }
+    }
+
+    /// Sends the source's combined watermark if it moved, and the end of the input when every lane is there.
+    fn send_watermark(&mut self, reading: &mut Reading) -> Result<(), Stop> {
+        if self.root.watermark.is_some() {
+            let wall_limit = EventTime(self.clock.wall_ms()).saturating_sub_ms(self.delay_ms);
+            let combined = self.progress.combined(self.clock.monotonic(), wall_limit);
+            if combined.watermark > self.body.nodes[0].sent {
+                self.body.events.note_progress();
+                let held_by = combined.held_by.map(|partition| partition.0);
+                self.body.status.on_watermark(&self.root.name, combined.watermark, held_by);
+                self.body.on_watermark(0, 0, combined.watermark)?;
+            }
+        }
+        let all_finished = self.progress.finished_lanes() == self.body.lanes as usize;
+        if self.ends_time && reading.finished && all_finished && !reading.ended {
+            reading.ended = true;
+            self.body.on_watermark(0, 0, EventTime::MAX)?;
+            self.body.on_end(0, 0)?;
+            self.body.events.send(Event::LaneEnded);
+        }
+        Ok(())
+    }
+}
+
+/// What changes while a source is read.
+struct Reading {
+    partitions: BTreeMap<PartitionId, PartitionReading>,
+    reader: Option<Box<dyn SourceReader>>,
+    /// Every partition of this lane has ended or caught up.
+    finished: bool,
+    /// The end was sent on.
+    ended: bool,
+    polls: u64,
+    /// Set while the source cannot be reached.
+    away: Option<Away>,
+}
+
+struct Away {
+    since: Duration,
+    pause: Duration,
+    next_try: Duration,
+}
+
+impl Reading {
+    fn positions(&self) -> Vec<PartitionProgress> {
+        self.partitions
+            .iter()
+            .map(|(partition, state)| PartitionProgress {
+                partition: partition.clone(),
+                position: state.position.clone(),
+                watermark: state.watermark,
+                ended: state.ended,
+            })
+            .collect()
+    }
+
+    fn open_assignments(&self) -> Vec<Assignment> {
+        self.partitions
+            .iter()
+            .filter(|(_, state)| !state.ended && !state.caught_up)
+            .map(|(partition, state)| Assignment { partition: partition.clone(), position: state.position.clone() })
+            .collect()
+    }
+}

@@ -1,0 +1,380 @@
+//! One fragment in one lane, on one thread: operators, the routes that leave it, and barrier alignment.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Select, Sender};
+use thalweg_core::{Batch, Epoch, Error, EventTime, LaneId, Message, OutputSegment, Result, SinkWriter};
+use thalweg_ops::{Operator, Output};
+use thalweg_plan::Exchange;
+use thalweg_state::StateDelta;
+
+use crate::channel::{ABORT_CHECK, Abort, send};
+use crate::coordinator::{Event, EventSender};
+use crate::status::JobStatus;
+
+/// Where a node's output goes.
+pub enum Target {
+    /// Another node of the same fragment, by position in [`Body::nodes`].
+    Local { node: usize, port: usize },
+    /// A route to other tasks, by position in [`Body::routes`].
+    Route(usize),
+}
+
+/// An edge out of the fragment.
+pub struct Route {
+    /// Pre-aggregates before the exchange, so that the queues carry partial results instead of rows.
+    pub local: Option<Box<dyn Operator>>,
+    pub exchange: Exchange,
+    /// Columns of what is sent (behind `local`) that decide the lane.
+    pub key_columns: Vec<usize>,
+    /// By receiving lane; one entry for a forward edge.
+    pub senders: Vec<Sender<Message>>,
+    /// Names of the sources behind this edge, for counting late rows.
+    pub sources: String,
+}
+
+/// What a node does in this lane.
+pub enum Work {
+    /// Rows come from outside and pass unchanged: a source or VALUES.
+    Root,
+    Operator(Box<dyn Operator>),
+    Sink {
+        sink_id: String,
+        writer: Box<dyn SinkWriter>,
+    },
+}
+
+pub struct TaskNode {
+    pub id: String,
+    pub work: Work,
+    /// The watermark of each input port.
+    pub ports: Vec<EventTime>,
+    /// The last watermark sent on.
+    pub sent: EventTime,
+    pub targets: Vec<Target>,
+    pub sources: String,
+}
+
+/// An epoch's results from one task.
+pub struct TaskSnapshot {
+    pub task: usize,
+    pub lane: LaneId,
+    pub epoch: Epoch,
+    pub states: Vec<(String, StateDelta)>,
+    /// Watermarks of each operator's ports when the barrier passed: what a restored operator must know has fired.
+    pub watermarks: Vec<(String, Vec<EventTime>)>,
+    pub segments: Vec<(String, Vec<OutputSegment>)>,
+}
+
+/// Why a task stopped.
+pub enum Stop {
+    Aborted,
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Stop::Failed(error)
+    }
+}
+
+impl From<crate::channel::Aborted> for Stop {
+    fn from(_: crate::channel::Aborted) -> Self {
+        Stop::Aborted
+    }
+}
+
+/// The operators of a fragment and everything behind them. Shared by source tasks and queue-fed tasks.
+pub struct Body {
+    pub task: usize,
+    pub lane: LaneId,
+    pub lanes: u32,
+    pub nodes: Vec<TaskNode>,
+    pub routes: Vec<Route>,
+    pub abort: Abort,
+    pub events: EventSender,
+    pub status: Arc<JobStatus>,
+    /// Whether snapshots of operator state are wanted; sinks prepare in any case.
+    pub stores_state: bool,
+}
+
+/// Output bytes that a lane's sinks may buffer before an early epoch is asked for.
+const BUFFERED_OUTPUT_BYTES_MAX: usize = 64 << 20;
+
+impl Body {
+    /// Rows enter at `node`, `port`, and run through the fragment.
+    pub fn on_batch(&mut self, node: usize, port: usize, batch: Batch) -> Result<(), Stop> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let mut out = Output::default();
+        match &mut self.nodes[node].work {
+            Work::Root => out.push(batch),
+            Work::Operator(operator) => operator.on_batch(port, batch, &mut out)?,
+            Work::Sink { sink_id, writer } => {
+                writer.write(&batch)?;
+                self.status.on_rows_out(sink_id, batch.num_rows() as u64);
+                if writer.buffered_bytes() > BUFFERED_OUTPUT_BYTES_MAX {
+                    self.events.send(Event::OutputIsLarge);
+                }
+            }
+        }
+        self.emit(node, out)
+    }
+
+    /// The watermark of one input port moved; what it unlocks runs through the fragment, then the watermark follows.
+    pub fn on_watermark(&mut self, node: usize, port: usize, watermark: EventTime) -> Result<(), Stop> {
+        let this = &mut self.nodes[node];
+        if watermark <= this.ports[port] {
+            return Ok(());
+        }
+        this.ports[port] = watermark;
+        let minimum = this.ports.iter().copied().min().unwrap_or(EventTime::MAX);
+        let mut out = Output::default();
+        let send_on = match &mut this.work {
+            Work::Root => minimum,
+            Work::Operator(operator) => {
+                operator.on_watermark(port, watermark, &mut out)?;
+                operator.output_watermark(minimum)
+            }
+            Work::Sink { writer, .. } => {
+                writer.on_watermark(minimum);
+                minimum
+            }
+        };
+        let advanced = send_on > this.sent;
+        this.sent = this.sent.max(send_on);
+        self.emit(node, out)?;
+        if !advanced {
+            return Ok(());
+        }
+        for index in 0..self.nodes[node].targets.len() {
+            match self.nodes[node].targets[index] {
+                Target::Local { node, port } => self.on_watermark(node, port, send_on)?,
+                Target::Route(route) => self.route_watermark(route, send_on)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// An input port has ended.
+    pub fn on_end(&mut self, node: usize, port: usize) -> Result<(), Stop> {
+        let mut out = Output::default();
+        if let Work::Operator(operator) = &mut self.nodes[node].work {
+            operator.on_end(port, &mut out)?;
+        }
+        self.emit(node, out)?;
+        for index in 0..self.nodes[node].targets.len() {
+            match self.nodes[node].targets[index] {
+                Target::Local { node, port } => self.on_end(node, port)?,
+                Target::Route(route) => self.broadcast(route, &Message::End)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the epoch in this task: snapshots, prepared output, then the barrier goes on.
+    pub fn on_barrier(&mut self, epoch: Epoch) -> Result<(), Stop> {
+        let mut snapshot =
+            TaskSnapshot { task: self.task, lane: self.lane, epoch, states: vec![], watermarks: vec![], segments: vec![] };
+        for node in &mut self.nodes {
+            match &mut node.work {
+                Work::Root => {}
+                Work::Operator(operator) => {
+                    if self.stores_state {
+                        let delta = operator.snapshot(epoch)?;
+                        if !delta.is_empty() {
+                            snapshot.states.push((node.id.clone(), delta));
+                        }
+                        snapshot.watermarks.push((node.id.clone(), node.ports.clone()));
+                    }
+                }
+                Work::Sink { sink_id, writer } => {
+                    let segments = writer.prepare(epoch)?;
+                    if !segments.is_empty() {
+                        snapshot.segments.push((sink_id.clone(), segments));
+                    }
+                }
+            }
+        }
+        for route in 0..self.routes.len() {
+            self.broadcast(route, &Message::Barrier(epoch))?;
+        }
+        self.report_metrics();
+        self.events.send(Event::Snapshot(snapshot));
+        Ok(())
+    }
+
+    /// Tells the status how much state there is and how many rows came late.
+    pub fn report_metrics(&self) {
+        let mut state_bytes = 0;
+        let mut late: BTreeMap<String, u64> = BTreeMap::new();
+        let operators = self.nodes.iter().filter_map(|node| match &node.work {
+            Work::Operator(operator) => Some((operator.metrics(), &node.sources)),
+            _ => None,
+        });
+        let locals = self.routes.iter().filter_map(|route| Some((route.local.as_ref()?.metrics(), &route.sources)));
+        for (metrics, sources) in operators.chain(locals) {
+            state_bytes += metrics.state_bytes;
+            if metrics.late_rows > 0 {
+                *late.entry(sources.clone()).or_default() += metrics.late_rows;
+            }
+        }
+        self.status.on_task(self.task, state_bytes, late.into_iter().collect());
+    }
+
+    fn emit(&mut self, node: usize, out: Output) -> Result<(), Stop> {
+        for batch in out.batches {
+            let count = self.nodes[node].targets.len();
+            for index in 0..count {
+                match self.nodes[node].targets[index] {
+                    Target::Local { node, port } => self.on_batch(node, port, batch.clone())?,
+                    Target::Route(route) => self.route_batch(route, batch.clone())?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn route_batch(&mut self, route: usize, batch: Batch) -> Result<(), Stop> {
+        let mut out = Output::default();
+        match &mut self.routes[route].local {
+            Some(local) => local.on_batch(0, batch, &mut out)?,
+            None => out.push(batch),
+        }
+        self.send_batches(route, out)
+    }
+
+    fn route_watermark(&mut self, route: usize, watermark: EventTime) -> Result<(), Stop> {
+        let mut out = Output::default();
+        if let Some(local) = &mut self.routes[route].local {
+            local.on_watermark(0, watermark, &mut out)?;
+        }
+        self.send_batches(route, out)?;
+        self.broadcast(route, &Message::Watermark(watermark))
+    }
+
+    fn send_batches(&mut self, route: usize, out: Output) -> Result<(), Stop> {
+        let route = &self.routes[route];
+        for batch in out.batches {
+            match &route.exchange {
+                Exchange::Hash(_) if self.lanes > 1 => {
+                    let parts = thalweg_ops::partition_by_lane(&batch, &route.key_columns, self.lanes)?;
+                    for (sender, part) in route.senders.iter().zip(parts) {
+                        if let Some(part) = part {
+                            send(sender, Message::Batch(Arc::new(part)), &self.abort)?;
+                        }
+                    }
+                }
+                Exchange::Hash(_) | Exchange::Single | Exchange::Forward => {
+                    send(&route.senders[0], Message::Batch(Arc::new(batch)), &self.abort)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn broadcast(&self, route: usize, message: &Message) -> Result<(), Stop> {
+        for sender in &self.routes[route].senders {
+            send(sender, message.clone(), &self.abort)?;
+        }
+        Ok(())
+    }
+}
+
+/// A queue that feeds a task.
+pub struct InputQueue {
+    pub receiver: Receiver<Message>,
+    /// The node and port it feeds.
+    pub node: usize,
+    pub port: usize,
+    pub watermark: EventTime,
+    /// The barrier that has arrived here while others have not: nothing more is read until they have.
+    pub barrier: Option<Epoch>,
+    pub ended: bool,
+}
+
+/// A task fed by queues.
+pub struct QueueTask {
+    pub body: Body,
+    pub inputs: Vec<InputQueue>,
+    /// The epoch after which the task ends, once known.
+    pub final_epoch: crate::coordinator::FinalEpoch,
+}
+
+impl QueueTask {
+    /// Runs until the final barrier has passed.
+    pub fn run(&mut self) -> Result<(), Stop> {
+        loop {
+            let (index, message) = self.next()?;
+            match message {
+                Message::Batch(batch) => {
+                    let (node, port) = (self.inputs[index].node, self.inputs[index].port);
+                    self.body.on_batch(node, port, Arc::unwrap_or_clone(batch))?;
+                }
+                Message::Watermark(watermark) => self.on_watermark(index, watermark)?,
+                Message::End => self.on_end(index)?,
+                Message::Barrier(epoch) => {
+                    if self.on_barrier(index, epoch)? && self.final_epoch.is(epoch) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next message of any queue that is not held by a barrier.
+    fn next(&self) -> Result<(usize, Message), Stop> {
+        let open: Vec<usize> = (0..self.inputs.len()).filter(|index| self.inputs[*index].barrier.is_none()).collect();
+        let mut select = Select::new();
+        for index in &open {
+            select.recv(&self.inputs[*index].receiver);
+        }
+        loop {
+            if self.body.abort.is_set() {
+                return Err(Stop::Aborted);
+            }
+            if let Ok(ready) = select.select_timeout(ABORT_CHECK) {
+                let index = open[ready.index()];
+                return match ready.recv(&self.inputs[index].receiver) {
+                    Ok(message) => Ok((index, message)),
+                    Err(_) => Err(Stop::Aborted),
+                };
+            }
+        }
+    }
+
+    fn on_watermark(&mut self, index: usize, watermark: EventTime) -> Result<(), Stop> {
+        let input = &mut self.inputs[index];
+        assert!(watermark >= input.watermark, "a watermark never goes back");
+        input.watermark = watermark;
+        let (node, port) = (input.node, input.port);
+        let same_port = self.inputs.iter().filter(|input| input.node == node && input.port == port);
+        let minimum = same_port.map(|input| input.watermark).min().unwrap_or(watermark);
+        self.body.on_watermark(node, port, minimum)
+    }
+
+    fn on_end(&mut self, index: usize) -> Result<(), Stop> {
+        self.inputs[index].ended = true;
+        let (node, port) = (self.inputs[index].node, self.inputs[index].port);
+        if self.inputs.iter().filter(|input| input.node == node && input.port == port).all(|input| input.ended) {
+            self.body.on_end(node, port)?;
+        }
+        Ok(())
+    }
+
+    /// Returns whether the barrier had arrived on all queues and was passed on.
+    fn on_barrier(&mut self, index: usize, epoch: Epoch) -> Result<bool, Stop> {
+        self.inputs[index].barrier = Some(epoch);
+        if self.inputs.iter().any(|input| input.barrier.is_none()) {
+            return Ok(false);
+        }
+        assert!(self.inputs.iter().all(|input| input.barrier == Some(epoch)), "epochs arrive in step");
+        for input in &mut self.inputs {
+            input.barrier = None;
+        }
+        self.body.on_barrier(epoch)?;
+        Ok(true)
+    }
+}
