@@ -1,1 +1,6 @@
+//! All integration tests, in one binary.
 
+mod conformance;
+mod house;
+mod real_parts;
+mod support;
