@@ -40,7 +40,7 @@ impl JobStore {
                 Err(error) => match classify(&error) {
                     Trouble::Lasting | Trouble::Missing => return Err(give_up(&what, error)),
                     // An earlier attempt of ours may have arrived: verification tells.
-                    Trouble::Exists => last = give_up(&what, error),
+                    Trouble::Exists => {}
                     Trouble::Passing => {
                         last = give_up(&what, error);
                         continue;
