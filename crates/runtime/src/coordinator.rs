@@ -220,7 +220,7 @@ impl Coordinator {
         let mut watermarks: BTreeMap<String, Vec<thalweg_core::EventTime>> = BTreeMap::new();
         let mut segments = vec![];
         if self.full_state_next {
-            state = apply_full(stored.iter_mut().flat_map(|part| std::mem::take(&mut part.refs)).collect());
+            state = apply_full(stored.iter_mut().flat_map(|part| std::mem::take(&mut part.refs)).collect())?;
         } else {
             for part in &mut stored {
                 state = apply(&state, part.lane, std::mem::take(&mut part.refs), &part.drops);

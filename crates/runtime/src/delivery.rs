@@ -1,69 +1,16 @@
 //! Hands committed output to the world: recovery and normal delivery are this one path.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use thalweg_core::{Clock, Deliverer, DeliveryMarker, DeliveryPlan, Epoch, Error, ErrorKind, Result, SegmentReader, SegmentRef};
-use thalweg_state::{JobStore, Manifest, UndeliveredEpoch};
+use thalweg_state::{Manifest, StoreSegmentReader, UndeliveredEpoch};
 
 use crate::channel::Abort;
 use crate::status::{JobPhase, JobStatus};
 
-/// Output bytes kept in memory so that delivery need not read back what was just stored.
-const CACHE_BYTES_MAX: usize = 256 << 20;
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-
-/// Fresh output objects by name.
-#[derive(Default)]
-pub struct SegmentCache {
-    objects: Mutex<(HashMap<String, Bytes>, usize)>,
-}
-
-impl SegmentCache {
-    pub fn insert(&self, object: &str, bytes: Bytes) {
-        let mut inner = self.objects.lock().expect("no holder of this lock panics");
-        if inner.1 + bytes.len() <= CACHE_BYTES_MAX {
-            inner.1 += bytes.len();
-            inner.0.insert(object.to_string(), bytes);
-        }
-    }
-
-    /// Forgets all objects but those named.
-    pub fn retain(&self, keep: impl Fn(&str) -> bool) {
-        let mut inner = self.objects.lock().expect("no holder of this lock panics");
-        inner.0.retain(|name, _| keep(name));
-        inner.1 = inner.0.values().map(Bytes::len).sum();
-    }
-
-    fn get(&self, object: &str) -> Option<Bytes> {
-        self.objects.lock().expect("no holder of this lock panics").0.get(object).cloned()
-    }
-}
-
-struct Reader<'a> {
-    store: &'a JobStore,
-    cache: &'a SegmentCache,
-}
-
-impl SegmentReader for Reader<'_> {
-    fn read(&self, segment: &SegmentRef) -> Result<Bytes> {
-        match self.cache.get(&segment.object) {
-            Some(object) => {
-                let start = usize::try_from(segment.offset).map_err(|_| too_large(segment))?;
-                let end = start + usize::try_from(segment.length).map_err(|_| too_large(segment))?;
-                Ok(object.slice(start..end))
-            }
-            None => self.store.read(&segment.object, segment.offset, segment.length, segment.crc32),
-        }
-    }
-}
-
-fn too_large(segment: &SegmentRef) -> Error {
-    Error::corrupt(format!("output object {} has a segment beyond the address space", segment.object))
-}
 
 /// All deliverers of a job, by delivery key.
 pub struct Delivery {
@@ -72,8 +19,7 @@ pub struct Delivery {
     pub keys: HashMap<String, String>,
     /// Segments that wait for a later epoch, by delivery key.
     pub waiting: BTreeMap<String, Vec<SegmentRef>>,
-    pub store: Arc<JobStore>,
-    pub cache: Arc<SegmentCache>,
+    pub segments: Arc<StoreSegmentReader>,
     pub status: Arc<JobStatus>,
     pub clock: Arc<dyn Clock>,
     pub abort: Abort,
@@ -148,8 +94,11 @@ impl Delivery {
         for (key, plan) in &undelivered.plans {
             self.deliver_plan(key, undelivered.epoch, plan)?;
         }
-        let waiting: Vec<&str> = self.waiting.values().flatten().map(|segment| segment.object.as_str()).collect();
-        self.cache.retain(|object| waiting.contains(&object));
+        let waiting: HashSet<&str> = self.waiting.values().flatten().map(|segment| segment.object.as_str()).collect();
+        let delivered = undelivered.plans.iter().flat_map(|(_, plan)| &plan.deliveries).flat_map(|delivery| &delivery.segments);
+        for segment in delivered.filter(|segment| !waiting.contains(segment.object.as_str())) {
+            self.segments.forget(&segment.object);
+        }
         Ok(())
     }
 
@@ -158,9 +107,8 @@ impl Delivery {
             return Ok(());
         }
         self.retry(|this| {
-            let store = this.store.clone();
-            let cache = this.cache.clone();
-            this.deliverer(key).deliver(epoch, &plan.deliveries, &Reader { store: &store, cache: &cache })
+            let segments = this.segments.clone();
+            this.deliverer(key).deliver(epoch, &plan.deliveries, segments.as_ref())
         })
         .map_err(|error| error.in_context(format!("delivery of epoch {epoch} to {key}")))
     }

@@ -14,11 +14,11 @@ use thalweg_core::{
 };
 use thalweg_ops::OperatorContext;
 use thalweg_plan::{Exchange, NodeKind, Plan, SinkTarget};
-use thalweg_state::{ClaimOptions, JobStore, Manifest, PartitionProgress, PlanIdentity, load_parts};
+use thalweg_state::{ClaimOptions, JobStore, Manifest, PartitionProgress, PlanIdentity, StoreSegmentReader, load_parts};
 
 use crate::channel::{Abort, queue};
 use crate::coordinator::{Coordinator, Event, EventSender, FinalEpoch};
-use crate::delivery::{Delivery, SegmentCache};
+use crate::delivery::Delivery;
 use crate::fragment::{CutEdge, Fragment, cut, is_root};
 use crate::progress::SourceProgress;
 use crate::source_task::{Control, Root, SourceTask};
@@ -71,6 +71,9 @@ impl Stopper {
         self.0.load(Ordering::SeqCst)
     }
 }
+
+/// Output bytes kept in memory so that delivery need not read back what was just stored.
+const CACHED_OUTPUT_BYTES_MAX: usize = 256 << 20;
 
 /// A plan with everything it needs to run.
 pub struct Job {
@@ -166,9 +169,9 @@ impl Job {
         let claim_options = ClaimOptions { allow_plan_change: self.options.allow_plan_change };
         let manifest = self.store.claim(&plan_identity(&self.plan), &claim_options, rand.as_mut(), self.clock.as_ref())?;
         let abort = Abort::default();
-        let cache = Arc::new(SegmentCache::default());
+        let segments = Arc::new(StoreSegmentReader::new(self.store.clone(), CACHED_OUTPUT_BYTES_MAX));
         let sinks = self.open_sinks()?;
-        let mut delivery = self.delivery(&sinks, &manifest, &cache, &abort)?;
+        let mut delivery = self.delivery(&sinks, &manifest, &segments, &abort)?;
         delivery.recover(&manifest)?;
         if manifest.finished {
             self.status.set_phase(JobPhase::Done);
@@ -187,7 +190,7 @@ impl Job {
             store: self.store.clone(),
             generation: manifest.generation,
             clock: self.clock.clone(),
-            cache,
+            cache: segments,
             events: events.clone(),
         };
         let (uploads, upload_thread) = uploader.start((self.rand)());
@@ -273,15 +276,14 @@ impl Job {
         &self,
         sinks: &HashMap<usize, Arc<dyn Sink>>,
         manifest: &Manifest,
-        cache: &Arc<SegmentCache>,
+        segments: &Arc<StoreSegmentReader>,
         abort: &Abort,
     ) -> Result<Delivery> {
         let mut delivery = Delivery {
             deliverers: BTreeMap::new(),
             keys: HashMap::new(),
             waiting: BTreeMap::new(),
-            store: self.store.clone(),
-            cache: cache.clone(),
+            segments: segments.clone(),
             status: self.status.clone(),
             clock: self.clock.clone(),
             abort: abort.clone(),

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use thalweg_core::{Clock, Generation, LaneId, Rand, Result, SegmentRef};
-use thalweg_state::{JobStore, ObjectKind, SlotId, StateObjectBuilder, StateRef, pack_segments};
+use thalweg_state::{JobStore, ObjectKind, SlotId, StateObjectBuilder, StateRef, StoreSegmentReader, pack_segments};
 
 use crate::coordinator::{Event, EventSender};
-use crate::delivery::SegmentCache;
 use crate::task::TaskSnapshot;
 
 /// What an epoch of one task became in the store.
@@ -26,7 +25,7 @@ pub struct Uploader {
     pub store: Arc<JobStore>,
     pub generation: Generation,
     pub clock: Arc<dyn Clock>,
-    pub cache: Arc<SegmentCache>,
+    pub cache: Arc<StoreSegmentReader>,
     pub events: EventSender,
 }
 
@@ -57,7 +56,7 @@ impl Uploader {
             for (operator, delta) in &states {
                 builder.add(operator, delta)?;
             }
-            let packed = builder.finish()?;
+            let packed = builder.finish();
             stored.drops = packed.drops;
             if !packed.refs.is_empty() {
                 let name = self.put(ObjectKind::State, &stored, &rand.unique_id(), packed.bytes)?;
@@ -67,7 +66,7 @@ impl Uploader {
         for (sink_id, output) in segments {
             let (bytes, refs) = pack_segments(&sink_id, epoch, lane, output, self.clock.wall_ms());
             let name = self.put(ObjectKind::Output, &stored, &rand.unique_id(), bytes.clone())?;
-            self.cache.insert(&name, bytes);
+            self.cache.remember(&name, bytes);
             stored.segments.extend(refs.into_iter().map(|part| SegmentRef { object: name.clone(), ..part }));
         }
         Ok(stored)
