@@ -1,6 +1,9 @@
 //! All integration tests, in one binary.
 
+#![allow(clippy::disallowed_methods, reason = "tests bound their waiting by the machine's clock")]
+
 mod conformance;
+mod exactly_once;
 mod house;
 mod real_parts;
 mod support;
