@@ -1,7 +1,33 @@
 //! Windowed Arrow operators: plain state machines without clock, I/O, threads or tasks.
 //!
 //! The same inputs in the same order give the same outputs in the same order.
+//!
+//! - One per source partition, before any operator: [`WatermarkGenerator`].
+//! - Without state: `Project`, `Filter`, `AssignWindow`, `Union`, made by [`build`].
+//! - A window aggregate is two operators: [`build_local`] before the exchange, [`build_global`] behind it; rows of
+//!   [`partial_schema`] pass between them, sent to lanes by [`partition_by_lane`].
 
+mod aggregate;
+mod assign_window;
+mod build;
+mod eval;
+mod event_times;
+mod exchange;
+mod filter;
+mod group_keys;
+mod local_time;
 mod operator;
+mod project;
+mod union;
+mod watermark;
+mod window_aggregate;
+mod window_bounds;
 
+pub use aggregate::{AggregateFactory, GroupAccumulator, GroupText};
+pub use build::{build, build_global, build_local, partial_schema};
+pub use eval::evaluate;
+pub use exchange::{key_groups, key_hashes, partition_by_lane};
+pub use group_keys::GroupKeys;
 pub use operator::{Operator, OperatorContext, OperatorMetrics, Output};
+pub use watermark::{DEFAULT_MAX_FUTURE_MS, WatermarkGenerator};
+pub use window_aggregate::{GlobalWindowAggregate, LocalWindowAggregate, PARTIAL_KEYS_START};

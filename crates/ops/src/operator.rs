@@ -74,6 +74,10 @@ pub trait Operator: Send {
         Ok(())
     }
 
+    /// The next snapshot is to be complete, as nothing of what is stored will be kept: called after a restore at another
+    /// number of lanes.
+    fn mark_all_dirty(&mut self) {}
+
     fn metrics(&self) -> OperatorMetrics {
         OperatorMetrics::default()
     }

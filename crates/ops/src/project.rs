@@ -1,0 +1,37 @@
+//! Computes new columns for each row.
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
+use thalweg_core::{Batch, Error, EventTime, Result};
+use thalweg_plan::{Expr, Project};
+
+use crate::{Operator, Output, evaluate};
+
+/// One output row for each input row, with the values of the expressions. Order, weights and row watermarks are kept.
+pub(crate) struct ProjectOperator {
+    exprs: Vec<Expr>,
+    schema: SchemaRef,
+}
+
+impl ProjectOperator {
+    pub(crate) fn new(project: &Project, schema: SchemaRef) -> Self {
+        ProjectOperator { exprs: project.exprs.clone(), schema }
+    }
+}
+
+impl Operator for ProjectOperator {
+    fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
+        let columns = self.exprs.iter().map(|expr| evaluate(expr, &batch.rows)).collect::<Result<Vec<_>>>()?;
+        // The row count is given, as a projection may have no columns at all (`SELECT COUNT(*)`).
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).map_err(|error| {
+            Error::internal("the columns of a projection do not have the types of its plan").with_cause(error)
+        })?;
+        out.push(batch.with_rows(rows));
+        Ok(())
+    }
+
+    fn on_watermark(&mut self, _port: usize, _watermark: EventTime, _out: &mut Output) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,204 @@
+//! How a source partition's watermark follows its rows.
+
+use arrow::array::{Array, Int64Array, RecordBatch};
+use thalweg_core::{Batch, EventTime, Result};
+use thalweg_plan::{Expr, Watermark};
+
+use crate::evaluate;
+use crate::event_times::{event_times, milliseconds};
+
+/// How far ahead of the wall clock a row may be and still move the watermark: one day.
+pub const DEFAULT_MAX_FUTURE_MS: i64 = 86_400_000;
+
+/// The watermark of one source partition: the maximum of the declared expression over the rows so far.
+///
+/// Works on every row in partition order, before any filter. Its result does not depend on how rows are cut into batches: a
+/// row's lateness is judged by the watermark that the rows before it made, as in Flink with a watermark after every record.
+/// Nulls of the expression are ignored. A row further in the future than allowed is passed on, but cannot close the windows of
+/// all others.
+#[derive(Clone, Debug)]
+pub struct WatermarkGenerator {
+    time_column: usize,
+    expr: Expr,
+    max_future_ms: i64,
+    current: EventTime,
+    far_future_rows: u64,
+}
+
+impl WatermarkGenerator {
+    /// `max_future_ms` is how far ahead of the wall clock rows may move the watermark, see [`DEFAULT_MAX_FUTURE_MS`].
+    pub fn new(watermark: &Watermark, max_future_ms: i64) -> Self {
+        WatermarkGenerator {
+            time_column: watermark.time_column,
+            expr: watermark.expr.clone(),
+            max_future_ms,
+            current: EventTime::MIN,
+            far_future_rows: 0,
+        }
+    }
+
+    /// Takes in the next rows of the partition, of the source's output schema.
+    ///
+    /// `wall_now` bounds absurd timestamps; `None` is no bound. The batch has `row_watermarks` only if some row is at or
+    /// behind the watermark of the rows before it; [`EventTime::MIN`] stands for "none yet" there.
+    /// # Errors
+    /// `Record` when an event time is null or the watermark expression fails on a row.
+    pub fn advance(&mut self, rows: RecordBatch, wall_now: Option<EventTime>) -> Result<Batch> {
+        let name = rows.schema_ref().field(self.time_column).name().clone();
+        let times = event_times(rows.column(self.time_column), &name)?;
+        let candidates = milliseconds(&evaluate(&self.expr, &rows)?)?;
+        let latest = wall_now.map_or(EventTime::MAX, |now| now.saturating_add_ms(self.max_future_ms)).0;
+
+        let before = self.current.0;
+        let mut running = before;
+        let mut is_any_behind = false;
+        for row in 0..times.len() {
+            is_any_behind |= times.value(row) <= running;
+            running = running.max(self.candidate(&times, &candidates, row, latest));
+        }
+        self.current = EventTime(running);
+        if latest != i64::MAX {
+            self.far_future_rows += times.values().iter().filter(|time| **time > latest).count() as u64;
+        }
+        if !is_any_behind {
+            return Ok(Batch::append(rows));
+        }
+
+        let mut running = before;
+        let row_watermarks = Int64Array::from_iter_values((0..times.len()).map(|row| {
+            let made_before = running;
+            running = running.max(self.candidate(&times, &candidates, row, latest));
+            made_before
+        }));
+        Ok(Batch { rows, weights: None, row_watermarks: Some(row_watermarks) })
+    }
+
+    /// The watermark after the rows so far.
+    pub fn current(&self) -> EventTime {
+        self.current
+    }
+
+    /// Begins where an earlier run of the partition stood.
+    pub fn restore(&mut self, watermark: EventTime) {
+        self.current = watermark;
+    }
+
+    /// Rows that were too far in the future to move the watermark, since start.
+    pub fn far_future_rows(&self) -> u64 {
+        self.far_future_rows
+    }
+
+    /// What row `row` offers as watermark: `i64::MIN` when null or when the row is too far in the future.
+    #[inline]
+    fn candidate(&self, times: &Int64Array, candidates: &Int64Array, row: usize, latest: i64) -> i64 {
+        let value = candidates.value(row);
+        if candidates.is_null(row) || times.value(row) > latest || value > latest { i64::MIN } else { value }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::TimestampMicrosecondArray;
+    use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+    use datafusion::physical_expr::expressions::Column;
+    use proptest::prelude::*;
+    use thalweg_core::ErrorKind;
+
+    use super::*;
+
+    fn generator() -> WatermarkGenerator {
+        // The watermark expression is a column of its own, so that tests choose its values freely.
+        let data_type = DataType::Timestamp(TimeUnit::Microsecond, None);
+        let expr = Expr { physical: Arc::new(Column::new("w", 1)), text: "w".to_string(), data_type, nullable: true, span: None };
+        WatermarkGenerator::new(&Watermark { time_column: 0, expr, idle_timeout_ms: None }, 1_000)
+    }
+
+    fn rows(values: &[(Option<i64>, Option<i64>)]) -> RecordBatch {
+        let data_type = DataType::Timestamp(TimeUnit::Microsecond, None);
+        let schema = Schema::new(vec![Field::new("ts", data_type.clone(), true), Field::new("w", data_type, true)]);
+        let column = |pick: fn(&(Option<i64>, Option<i64>)) -> Option<i64>| {
+            Arc::new(TimestampMicrosecondArray::from_iter(values.iter().map(pick)))
+        };
+        RecordBatch::try_new(Arc::new(schema), vec![column(|row| row.0), column(|row| row.1)]).unwrap()
+    }
+
+    fn at_ms(times: &[(i64, i64)]) -> RecordBatch {
+        rows(&times.iter().map(|(time, watermark)| (Some(time * 1_000), Some(watermark * 1_000))).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn rows_in_order_carry_nothing() {
+        let mut generator = generator();
+        let batch = generator.advance(at_ms(&[(1, 0), (2, 1), (2, 1), (3, 2)]), None).unwrap();
+        assert!(batch.row_watermarks.is_none());
+        assert_eq!(generator.current(), EventTime(2));
+    }
+
+    #[test]
+    fn a_row_behind_shows_the_watermark_before_it() {
+        let mut generator = generator();
+        let batch = generator.advance(at_ms(&[(10, 10), (5, 5), (20, 20), (20, 20)]), None).unwrap();
+        assert_eq!(batch.row_watermarks.unwrap().values(), &[i64::MIN, 10, 10, 20]);
+        assert_eq!(generator.current(), EventTime(20));
+    }
+
+    #[test]
+    fn nulls_and_fractions() {
+        let mut generator = generator();
+        generator.advance(rows(&[(Some(5), Some(-1)), (Some(5), None)]), None).unwrap();
+        assert_eq!(generator.current(), EventTime(-1));
+        let error = generator.advance(rows(&[(None, Some(1))]), None).unwrap_err();
+        assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Record, "event time column \"ts\" is null"));
+    }
+
+    #[test]
+    fn the_far_future_does_not_close_windows() {
+        let mut generator = generator();
+        let batch = generator.advance(at_ms(&[(10, 10), (9_000, 9_000), (11, 11)]), Some(EventTime(500))).unwrap();
+        assert!(batch.row_watermarks.is_none());
+        assert_eq!((generator.current(), generator.far_future_rows()), (EventTime(11), 1));
+    }
+
+    proptest! {
+        /// Any cut gives the same lateness to each row and the same watermark at the end.
+        #[test]
+        fn cuts_do_not_matter(
+            values in prop::collection::vec((0_i64..100, -20_i64..120, any::<bool>()), 1..60),
+            cuts in prop::collection::vec(0_usize..60, 0..8),
+            bound in prop::option::of(0_i64..60),
+        ) {
+            let values: Vec<_> = values
+                .into_iter()
+                .map(|(time, watermark, is_null)| (Some(time * 500), (!is_null).then_some(watermark * 500)))
+                .collect();
+            let wall_now = bound.map(|bound| EventTime(bound - 1_000));
+            // A row is behind when its time is not after the watermark before it; where that is not so, absent is as good.
+            let lateness = |batch: &Batch, values: &[(Option<i64>, Option<i64>)]| -> Vec<Option<i64>> {
+                (0..batch.num_rows())
+                    .map(|row| {
+                        let watermark = batch.row_watermarks.as_ref()?.value(row);
+                        (values[row].0.unwrap().div_euclid(1_000) <= watermark).then_some(watermark)
+                    })
+                    .collect()
+            };
+            let mut whole = generator();
+            let batch = whole.advance(rows(&values), wall_now).unwrap();
+            let expected = lateness(&batch, &values);
+
+            let mut cuts: Vec<usize> = cuts.into_iter().filter(|cut| *cut < values.len()).chain([0, values.len()]).collect();
+            cuts.sort_unstable();
+            let mut pieces = generator();
+            let mut found = vec![];
+            for pair in cuts.windows(2) {
+                let piece = &values[pair[0]..pair[1]];
+                let batch = pieces.advance(rows(piece), wall_now).unwrap();
+                found.extend(lateness(&batch, piece));
+            }
+            prop_assert_eq!(found, expected);
+            prop_assert_eq!(pieces.current(), whole.current());
+            prop_assert_eq!(pieces.far_future_rows(), whole.far_future_rows());
+        }
+    }
+}
