@@ -7,6 +7,17 @@ use thalweg_plan::{Expr, Project};
 
 use crate::{Operator, Output, evaluate};
 
+/// The values of the expressions for each row, under `schema`.
+/// # Errors
+/// `Record` when an expression fails on a row.
+pub fn project(exprs: &[Expr], schema: &SchemaRef, rows: &RecordBatch) -> Result<RecordBatch> {
+    let columns = exprs.iter().map(|expr| evaluate(expr, rows)).collect::<Result<Vec<_>>>()?;
+    // The row count is given, as a projection may have no columns at all (`SELECT COUNT(*)`).
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(schema.clone(), columns, &options)
+        .map_err(|error| Error::internal("the columns of a projection do not have the types of its plan").with_cause(error))
+}
+
 /// One output row for each input row, with the values of the expressions. Order, weights and row watermarks are kept.
 pub(crate) struct ProjectOperator {
     exprs: Vec<Expr>,
@@ -21,13 +32,7 @@ impl ProjectOperator {
 
 impl Operator for ProjectOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
-        let columns = self.exprs.iter().map(|expr| evaluate(expr, &batch.rows)).collect::<Result<Vec<_>>>()?;
-        // The row count is given, as a projection may have no columns at all (`SELECT COUNT(*)`).
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).map_err(|error| {
-            Error::internal("the columns of a projection do not have the types of its plan").with_cause(error)
-        })?;
-        out.push(batch.with_rows(rows));
+        out.push(batch.with_rows(project(&self.exprs, &self.schema, &batch.rows)?));
         Ok(())
     }
 

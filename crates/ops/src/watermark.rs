@@ -22,6 +22,7 @@ pub struct WatermarkGenerator {
     expr: Expr,
     max_future_ms: i64,
     current: EventTime,
+    newest: EventTime,
     far_future_rows: u64,
 }
 
@@ -33,6 +34,7 @@ impl WatermarkGenerator {
             expr: watermark.expr.clone(),
             max_future_ms,
             current: EventTime::MIN,
+            newest: EventTime::MIN,
             far_future_rows: 0,
         }
     }
@@ -57,6 +59,8 @@ impl WatermarkGenerator {
             running = running.max(self.candidate(&times, &candidates, row, latest));
         }
         self.current = EventTime(running);
+        let newest = times.values().iter().copied().filter(|time| *time <= latest).max();
+        self.newest = self.newest.max(newest.map_or(EventTime::MIN, EventTime));
         if latest != i64::MAX {
             self.far_future_rows += times.values().iter().filter(|time| **time > latest).count() as u64;
         }
@@ -76,6 +80,11 @@ impl WatermarkGenerator {
     /// The watermark after the rows so far.
     pub fn current(&self) -> EventTime {
         self.current
+    }
+
+    /// The newest event time so far that was not too far in the future.
+    pub fn newest_event(&self) -> EventTime {
+        self.newest
     }
 
     /// Begins where an earlier run of the partition stood.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use thalweg_core::{Clock, Epoch, Error, ErrorKind, Result};
 use thalweg_state::{
-    JobStore, Manifest, OperatorWatermark, PartitionProgress, SourceProgress as StoredProgress, apply, apply_full,
+    JobStore, Manifest, PartitionProgress, SourceProgress as StoredProgress, apply, apply_full,
 };
 
 use crate::channel::Abort;
@@ -217,7 +217,6 @@ impl Coordinator {
         let Open { epoch, is_final, positions, mut stored, started, .. } = open;
         stored.sort_by_key(|part| (part.task, part.lane));
         let mut state = if self.full_state_next { vec![] } else { std::mem::take(&mut self.manifest.state) };
-        let mut watermarks: BTreeMap<String, Vec<thalweg_core::EventTime>> = BTreeMap::new();
         let mut segments = vec![];
         if self.full_state_next {
             state = apply_full(stored.iter_mut().flat_map(|part| std::mem::take(&mut part.refs)).collect())?;
@@ -227,13 +226,6 @@ impl Coordinator {
             }
         }
         for part in stored {
-            for (operator, ports) in part.watermarks {
-                // Lanes see the same watermarks in the same order before a barrier; the minimum guards against a mistake.
-                watermarks
-                    .entry(operator)
-                    .and_modify(|known| known.iter_mut().zip(&ports).for_each(|(known, port)| *known = (*known).min(*port)))
-                    .or_insert(ports);
-            }
             segments.extend(part.segments);
         }
         self.full_state_next = false;
@@ -250,7 +242,6 @@ impl Coordinator {
                 })
                 .collect(),
             state,
-            watermarks: watermarks.into_iter().map(|(operator, ports)| OperatorWatermark { operator, ports }).collect(),
             undelivered: vec![undelivered],
             ..self.manifest.clone()
         };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use thalweg_core::{Clock, Deliverer, DeliveryMarker, DeliveryPlan, Epoch, Error, ErrorKind, Result, SegmentReader, SegmentRef};
+use thalweg_core::{Clock, Deliverer, DeliveryMarker, DeliveryPlan, Epoch, Error, ErrorKind, Result, SegmentRef};
 use thalweg_state::{Manifest, StoreSegmentReader, UndeliveredEpoch};
 
 use crate::channel::Abort;

@@ -1,6 +1,6 @@
 //! Cuts a plan into fragments: the parts that run on one thread per lane.
 
-use thalweg_plan::{Exchange, NodeKind, Plan};
+use thalweg_plan::{Exchange, Plan};
 
 /// Nodes that run together. A fragment either begins with one source (or VALUES) or reads only from other fragments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,18 +54,13 @@ pub fn cut(plan: &Plan) -> Vec<Fragment> {
     fragments
 }
 
-/// Whether the node makes rows without an input.
-pub fn is_root(kind: &NodeKind) -> bool {
-    matches!(kind, NodeKind::Source(_) | NodeKind::Values(_))
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use arrow::array::RecordBatch;
     use arrow::datatypes::Schema;
-    use thalweg_plan::{Input, Node, OperatorId, Properties};
+    use thalweg_plan::{Input, Node, NodeKind, OperatorId, Properties};
 
     use super::*;
 

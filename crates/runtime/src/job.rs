@@ -19,7 +19,7 @@ use thalweg_state::{ClaimOptions, JobStore, Manifest, PartitionProgress, PlanIde
 use crate::channel::{Abort, queue};
 use crate::coordinator::{Coordinator, Event, EventSender, FinalEpoch};
 use crate::delivery::Delivery;
-use crate::fragment::{CutEdge, Fragment, cut, is_root};
+use crate::fragment::{CutEdge, Fragment, cut};
 use crate::progress::SourceProgress;
 use crate::source_task::{Control, Root, SourceTask};
 use crate::status::{JobPhase, JobStatus};
@@ -485,7 +485,6 @@ impl Wiring<'_> {
     ) -> EdgeSenders {
         let lanes = self.job.options.parallelism;
         let node = fragment.nodes.iter().position(|node| *node == edge.consumer).expect("the edge enters this fragment");
-        let restored = self.restored_watermarks(edge.consumer).get(edge.port).copied().unwrap_or(EventTime::MIN);
         (0..lanes)
             .map(|from| {
                 let receivers = if edge.exchange.is_forward() { from..from + 1 } else { 0..lanes };
@@ -496,7 +495,7 @@ impl Wiring<'_> {
                             receiver,
                             node,
                             port: edge.port,
-                            watermark: restored,
+                            watermark: EventTime::MIN,
                             barrier: None,
                             ended: false,
                         });
@@ -505,16 +504,6 @@ impl Wiring<'_> {
                     .collect()
             })
             .collect()
-    }
-
-    fn restored_watermarks(&self, node: usize) -> Vec<EventTime> {
-        let id = &self.job.plan.nodes[node].id.0;
-        self.manifest
-            .watermarks
-            .iter()
-            .find(|stored| stored.operator == *id)
-            .map(|stored| stored.ports.clone())
-            .unwrap_or_default()
     }
 
     fn body(
@@ -541,14 +530,11 @@ impl Wiring<'_> {
                     (None, None) => return Err(Error::internal(format!("no edge from {} to its consumer", node.id))),
                 }
             }
-            let mut ports = self.restored_watermarks(*index);
-            ports.resize(node.inputs.len().max(1), EventTime::MIN);
-            let sent = if is_root(&node.kind) { EventTime::MIN } else { ports.iter().copied().min().unwrap_or(EventTime::MIN) };
             nodes.push(TaskNode {
                 id: node.id.0.clone(),
-                work: self.work(*index, lane, &ports)?,
-                ports,
-                sent,
+                work: self.work(*index, lane)?,
+                ports: vec![EventTime::MIN; node.inputs.len().max(1)],
+                sent: EventTime::MIN,
                 targets,
                 sources: self.source_names(*index),
             });
@@ -571,7 +557,7 @@ impl Wiring<'_> {
         OperatorContext { lane, lanes, key_groups: key_groups_of_lane(lane.0, lanes), batch_rows: 4_096 }
     }
 
-    fn work(&self, index: usize, lane: LaneId, watermarks: &[EventTime]) -> Result<Work> {
+    fn work(&self, index: usize, lane: LaneId) -> Result<Work> {
         let node = &self.job.plan.nodes[index];
         let schemas: Vec<_> = node.inputs.iter().map(|input| self.job.plan.nodes[input.node].schema.clone()).collect();
         let mut operator = match &node.kind {
@@ -580,12 +566,12 @@ impl Wiring<'_> {
                 let writer = self.sinks[&index].writer(lane)?;
                 return Ok(Work::Sink { sink_id: sink.sink_id.clone(), writer });
             }
+            NodeKind::WindowAggregate(_) => thalweg_ops::build_global(node, &schemas[0], &self.context(lane))?,
             _ => thalweg_ops::build(node, &schemas, &self.context(lane))?,
         };
         if self.manifest.epoch.0 > 0 && self.job.options.durable {
             let context = self.context(lane);
             operator.restore(load_parts(&self.job.store, self.manifest, &node.id.0, context.key_groups)?)?;
-            operator.restore_watermarks(watermarks);
             if self.manifest.lanes != self.job.options.parallelism {
                 operator.mark_all_dirty();
             }
@@ -597,10 +583,16 @@ impl Wiring<'_> {
         let node = &self.job.plan.nodes[consumer];
         let input = &node.inputs[port];
         let schema = self.job.plan.nodes[input.node].schema.clone();
-        let local = thalweg_ops::build_local(node, &schema, &self.context(lane))?;
+        let local = match &node.kind {
+            NodeKind::WindowAggregate(_) => Some(thalweg_ops::build_local(node, &schema, &self.context(lane))?),
+            _ => None,
+        };
         let key_columns = match (&input.exchange, &local) {
             (Exchange::Hash(keys), None) => keys.clone(),
-            (Exchange::Hash(keys), Some(_)) => thalweg_ops::partial_key_columns(keys.len()),
+            (Exchange::Hash(keys), Some(_)) => {
+                let first = thalweg_ops::PARTIAL_KEYS_START;
+                (first..first + keys.len()).collect()
+            },
             _ => vec![],
         };
         Ok(Route {
@@ -628,7 +620,7 @@ impl Wiring<'_> {
     fn source_task(&self, body: Body, source: &OpenSource, control: crossbeam_channel::Receiver<Control>) -> SourceTask {
         let root = match &self.job.plan.nodes[source.node].kind {
             NodeKind::Source(node) => {
-                Root { name: node.table.name.clone(), project: Some(node.project.clone()), watermark: node.watermark.clone() }
+                Root { name: node.table.name.clone(), project: Some((node.project.clone(), self.job.plan.nodes[source.node].schema.clone())), watermark: node.watermark.clone() }
             }
             _ => Root { name: "VALUES".to_string(), project: None, watermark: None },
         };

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use thalweg_core::{
     Assignment, Batch, Clock, Epoch, Error, ErrorKind, EventTime, PartitionId, PollBudget, Position, Source, SourceEvent,
     SourceReader,
 };
-use thalweg_ops::WatermarkGenerator;
+use thalweg_ops::{DEFAULT_MAX_FUTURE_MS, WatermarkGenerator};
 use thalweg_plan::{Expr, Watermark};
 use thalweg_state::PartitionProgress;
 
@@ -26,8 +27,6 @@ const POLL_WAIT: Duration = Duration::from_millis(10);
 /// How long a source may be away before the job gives up.
 const PATIENCE: Duration = Duration::from_secs(120);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// How far ahead of the wall clock an event may push the watermark of an unbounded source.
-const FUTURE_MS_MAX: i64 = 24 * 60 * 60 * 1_000;
 
 /// What the coordinator tells a source task.
 pub enum Control {
@@ -48,7 +47,7 @@ struct PartitionReading {
 pub struct Root {
     pub name: String,
     /// Over the rows that the reader gives; `None` passes them as they are.
-    pub project: Option<Vec<Expr>>,
+    pub project: Option<(Vec<Expr>, SchemaRef)>,
     pub watermark: Option<Watermark>,
 }
 
@@ -130,7 +129,7 @@ impl SourceTask {
         let mut open = vec![];
         for PartitionProgress { partition, position, watermark, ended } in partitions {
             let generator = self.root.watermark.as_ref().map(|watermark_node| {
-                let mut generator = WatermarkGenerator::new(watermark_node);
+                let mut generator = WatermarkGenerator::new(watermark_node, DEFAULT_MAX_FUTURE_MS);
                 generator.restore(watermark);
                 generator
             });
@@ -208,21 +207,19 @@ impl SourceTask {
         let mut far_future = 0;
         if count > 0 {
             let rows = match &self.root.project {
-                Some(project) => thalweg_ops::evaluate_all(project, &rows)?,
+                Some((exprs, schema)) => thalweg_ops::project(exprs, schema, &rows)?,
                 None => rows,
             };
             let batch = match &mut state.generator {
                 None => Batch::append(rows),
                 Some(generator) => {
-                    let bound =
-                        (!self.source.is_bounded()).then(|| EventTime(self.clock.wall_ms()).saturating_add_ms(FUTURE_MS_MAX));
+                    let wall_now = (!self.source.is_bounded()).then(|| EventTime(self.clock.wall_ms()));
+                    let far_future_before = generator.far_future_rows();
                     let batch =
-                        generator.advance(rows, bound).map_err(|error| error.in_context(format!("source {}", self.root.name)))?;
+                        generator.advance(rows, wall_now).map_err(|error| error.in_context(format!("source {}", self.root.name)))?;
                     state.watermark = generator.current();
-                    far_future = generator.take_far_future();
-                    if let Some(newest) = generator.newest_event() {
-                        self.delay_ms = newest.0.saturating_sub(state.watermark.0).max(0);
-                    }
+                    far_future = generator.far_future_rows() - far_future_before;
+                    self.delay_ms = generator.newest_event().0.saturating_sub(state.watermark.0).max(0);
                     batch
                 }
             };

@@ -62,8 +62,6 @@ pub struct TaskSnapshot {
     pub lane: LaneId,
     pub epoch: Epoch,
     pub states: Vec<(String, StateDelta)>,
-    /// Watermarks of each operator's ports when the barrier passed: what a restored operator must know has fired.
-    pub watermarks: Vec<(String, Vec<EventTime>)>,
     pub segments: Vec<(String, Vec<OutputSegment>)>,
 }
 
@@ -177,7 +175,7 @@ impl Body {
     /// Closes the epoch in this task: snapshots, prepared output, then the barrier goes on.
     pub fn on_barrier(&mut self, epoch: Epoch) -> Result<(), Stop> {
         let mut snapshot =
-            TaskSnapshot { task: self.task, lane: self.lane, epoch, states: vec![], watermarks: vec![], segments: vec![] };
+            TaskSnapshot { task: self.task, lane: self.lane, epoch, states: vec![], segments: vec![] };
         for node in &mut self.nodes {
             match &mut node.work {
                 Work::Root => {}
@@ -187,7 +185,6 @@ impl Body {
                         if !delta.is_empty() {
                             snapshot.states.push((node.id.clone(), delta));
                         }
-                        snapshot.watermarks.push((node.id.clone(), node.ports.clone()));
                     }
                 }
                 Work::Sink { sink_id, writer } => {

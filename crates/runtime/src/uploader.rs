@@ -17,7 +17,6 @@ pub struct Stored {
     pub epoch: thalweg_core::Epoch,
     pub refs: Vec<StateRef>,
     pub drops: Vec<(String, SlotId)>,
-    pub watermarks: Vec<(String, Vec<thalweg_core::EventTime>)>,
     pub segments: Vec<SegmentRef>,
 }
 
@@ -49,8 +48,8 @@ impl Uploader {
     }
 
     fn store(&self, snapshot: TaskSnapshot, rand: &mut dyn Rand) -> Result<Stored> {
-        let TaskSnapshot { task, lane, epoch, states, watermarks, segments } = snapshot;
-        let mut stored = Stored { task, lane, epoch, refs: vec![], drops: vec![], watermarks, segments: vec![] };
+        let TaskSnapshot { task, lane, epoch, states, segments } = snapshot;
+        let mut stored = Stored { task, lane, epoch, refs: vec![], drops: vec![], segments: vec![] };
         if !states.is_empty() {
             let mut builder = StateObjectBuilder::new(lane);
             for (operator, delta) in &states {

@@ -38,7 +38,7 @@ pub use durable_local_store::DurableLocalStore;
 pub use failing_store::{FailingStore, FaultRates};
 pub use job_store::{ClaimOptions, GarbageReport, JobStore, ManifestContent, ManifestSummary};
 pub use manifest::{
-    FORMAT_VERSION, Manifest, OperatorWatermark, PartitionProgress, PlanIdentity, SourceProgress, StateKind, StateRef, UndeliveredEpoch,
+    FORMAT_VERSION, Manifest, PartitionProgress, PlanIdentity, SourceProgress, StateKind, StateRef, UndeliveredEpoch,
 };
 pub use names::ObjectKind;
 pub use plan_change::plan_differences;

@@ -30,9 +30,6 @@ pub struct Manifest {
     pub sources: Vec<SourceProgress>,
     /// Live state, in the order in which it applies per operator, lane and slot.
     pub state: Vec<StateRef>,
-    /// What each operator knew of event time when the barrier passed it.
-    #[serde(default)]
-    pub watermarks: Vec<OperatorWatermark>,
     /// Epochs that are committed and may not be delivered yet, oldest first; each is delivered again after a restart.
     pub undelivered: Vec<UndeliveredEpoch>,
     /// Set when every input has ended and all output was handed over for delivery.
@@ -68,13 +65,6 @@ pub struct PartitionProgress {
 pub enum StateKind {
     Replace,
     Merge,
-}
-
-/// The watermark of each input port of an operator: equal in all lanes, because watermarks reach every lane in one order.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct OperatorWatermark {
-    pub operator: String,
-    pub ports: Vec<EventTime>,
 }
 
 /// A stretch of an object that holds one state batch.

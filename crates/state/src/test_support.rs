@@ -115,7 +115,6 @@ pub(crate) fn sample_manifest(sequence: u64) -> Manifest {
         lanes: 2,
         sources: vec![SourceProgress { operator: "source-1".to_string(), partitions: vec![partition] }],
         state: vec![state.clone(), StateRef { lane: LaneId(1), kind: StateKind::Merge, ..state }],
-        watermarks: vec![],
         undelivered: vec![undelivered(Epoch(5), "out/a")],
         finished: false,
     }

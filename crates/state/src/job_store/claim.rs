@@ -114,7 +114,6 @@ fn first_manifest(plan: &PlanIdentity, rand: &mut dyn Rand, clock: &dyn Clock) -
         lanes: 0,
         sources: vec![],
         state: vec![],
-        watermarks: vec![],
         undelivered: vec![],
         finished: false,
     }

@@ -1,0 +1,1 @@
+//! The `thalweg` program as a library.
