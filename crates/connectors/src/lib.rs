@@ -1,1 +1,2 @@
 //! thalweg-connectors.
+pub mod format;
