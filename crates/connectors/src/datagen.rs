@@ -14,8 +14,8 @@ use std::time::Duration;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
 use thalweg_core::{
-    Assignment, Clock, Error, PartitionId, PollBudget, Position, Result, ScanField, ScanRequest, Source, SourceEvent,
-    SourceReader, stable_hash,
+    Assignment, Clock, Code, Diagnostic, Error, PartitionId, PollBudget, Position, ReadMode, Result, ScanField, ScanRequest,
+    Source, SourceEvent, SourceReader, stable_hash,
 };
 
 use column::ColumnGenerator;
@@ -43,6 +43,13 @@ struct Shape {
 impl DatagenSource {
     pub fn open(request: ScanRequest) -> Result<Self> {
         let options = TableOptions::parse(&request.options, &request.physical_schema)?;
+        if request.mode == ReadMode::UntilCaughtUp && options.rows_total.is_none() {
+            let finding = Diagnostic::error(Code::BAD_OPTION, format!("table \"{}\" makes rows without end", request.table));
+            return Err(finding
+                .label_opt(request.options.span, "options given here")
+                .help("add 'number-of-rows' = '…', or run without --until-caught-up")
+                .into());
+        }
         let seed = stable_hash(request.table.as_bytes());
         let mut columns = vec![];
         for field in &request.fields {

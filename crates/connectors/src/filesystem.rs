@@ -29,7 +29,8 @@ pub use parquet::{encode_parquet, read_parquet};
 pub use sink::FileSink;
 pub use source::FileSource;
 
-/// `(format, option prefix, fields to give, all fields of the record, options of the table)`.
+/// `(format, option prefix, fields to give, all fields of the record, options of the table)`. The prefix is empty here: the
+/// options of a format are `json.…`, not `value.json.…`.
 pub type DecoderFactory = fn(&str, &str, Vec<FieldRef>, SchemaRef, &Options) -> Result<Box<dyn Decoder>>;
 
 /// `(format, option prefix, fields of the rows, options of the table)`.
@@ -41,8 +42,8 @@ pub type ParquetBatches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 /// `(file, fields to give, rows to pass over, rows of a batch)`.
 pub type ParquetReader = fn(Bytes, &[FieldRef], usize, usize) -> Result<ParquetBatches>;
 
-/// `(schema, rows, compression as parquet.compression has it)`.
-pub type ParquetEncoder = fn(&SchemaRef, &[RecordBatch], &str) -> Result<Bytes>;
+/// `(schema, rows, options of the table, of which parquet.compression counts)`.
+pub type ParquetEncoder = fn(&SchemaRef, &[RecordBatch], &Options) -> Result<Bytes>;
 
 /// The formats as the filesystem connector uses them.
 #[derive(Clone, Copy)]

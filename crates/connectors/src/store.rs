@@ -171,6 +171,12 @@ fn open_s3(bucket: &str, settings: &StoreSettings) -> Result<Arc<dyn ObjectStore
             builder = builder.with_config(key, value.reveal());
         }
     }
+    // Who writes an endpoint without TLS means it; the client would otherwise refuse.
+    let endpoints = ["aws_endpoint_url_s3", "aws_endpoint_url", "aws_endpoint"];
+    let mut given = endpoints.iter().filter_map(|name| settings.entries.get(*name));
+    if given.any(|endpoint| endpoint.reveal().starts_with("http://")) {
+        builder = builder.with_allow_http(true);
+    }
     let store = builder
         .build()
         .map_err(|error| Error::user(format!("bucket \"{bucket}\" cannot be opened with these settings")).with_cause(error))?;

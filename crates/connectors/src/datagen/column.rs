@@ -35,7 +35,9 @@ impl ColumnGenerator {
         let kind = &self.options.kind;
         // Casts are exact: the bounds were checked against the type when the options were read.
         Ok(match self.field.data_type() {
-            DataType::Boolean => Arc::new(self.values(rows, |_, rand| rand.next_u64() % 2 == 0).collect::<BooleanArray>()),
+            DataType::Boolean => {
+                Arc::new(self.values(rows, |_, rand| rand.next_u64().is_multiple_of(2)).collect::<BooleanArray>())
+            }
             DataType::Int8 => numbers!(Int8Array, |row, rand| integer(kind, row, rand) as i8),
             DataType::Int16 => numbers!(Int16Array, |row, rand| integer(kind, row, rand) as i16),
             DataType::Int32 => numbers!(Int32Array, |row, rand| integer(kind, row, rand) as i32),

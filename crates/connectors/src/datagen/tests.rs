@@ -2,7 +2,7 @@ use super::*;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Int64Type, TimeUnit};
 use proptest::prelude::*;
-use thalweg_core::{Diagnostic, ManualClock, Options, ReadMode};
+use thalweg_core::{ManualClock, Options};
 
 fn fields() -> Vec<FieldRef> {
     [

@@ -11,8 +11,8 @@ use bytes::{Bytes, BytesMut};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use thalweg_core::{
-    Clock, Deliverer, DeliveryContext, DeliveryMarker, DeliveryPlan, Epoch, Error, PlannedDelivery, Result, SegmentReader,
-    SegmentRef, stable_hash,
+    Clock, Deliverer, DeliveryContext, DeliveryMarker, DeliveryPlan, Epoch, Error, Options, PlannedDelivery, Result,
+    SegmentReader, SegmentRef, stable_hash,
 };
 
 use super::ParquetEncoder;
@@ -28,7 +28,8 @@ pub(super) struct DeliveryTarget {
     pub shown: String,
     pub format: FileFormat,
     pub schema: SchemaRef,
-    pub compression: String,
+    /// Of the table, for `parquet.compression`.
+    pub options: Options,
     pub encode_parquet: ParquetEncoder,
     /// Put into each partition folder that gets a file.
     pub success_file: Option<String>,
@@ -97,7 +98,7 @@ impl FileDeliverer {
                         Error::corrupt(format!("output log object \"{}\" holds no rows", segment.object)).with_cause(error)
                     })?);
                 }
-                (self.target.encode_parquet)(&self.target.schema, &batches, &self.target.compression)
+                (self.target.encode_parquet)(&self.target.schema, &batches, &self.target.options)
             }
         }
     }

@@ -7,7 +7,6 @@ use thalweg_core::{
     Code, ConnectorInfo, Diagnostic, MetadataKey, OptionDefinition, OptionType, Options, Result, TableDefinition,
 };
 
-use super::parquet::DEFAULT_COMPRESSION;
 use super::partition::DEFAULT_NAME;
 use crate::store::StoreUrl;
 
@@ -178,14 +177,11 @@ fn check(table: &TableDefinition) -> Vec<Diagnostic> {
     }
     findings.extend(pattern(options).err());
     findings.extend(success_file(options).err());
-    match options.boolean("auto-compaction", false) {
-        Ok(true) => findings.push(
-            not_yet(options, "auto-compaction", "option \"auto-compaction\" is not supported yet")
-                .help("choose a larger 'sink.rolling-policy.file-size' and rollover interval for fewer files"),
-        ),
-        Ok(false) => {}
-        // The form of values is checked against the definitions above.
-        Err(_) => {}
+    // A value of another form is found by the check against the definitions above.
+    if let Ok(true) = options.boolean("auto-compaction", false) {
+        let finding = not_yet(options, "auto-compaction", "option \"auto-compaction\" is not supported yet");
+        let help = "choose a larger 'sink.rolling-policy.file-size' and rollover interval for fewer files";
+        findings.push(finding.help(help));
     }
     for name in &table.partitioned_by {
         let columns = || table.writable_columns().map(|column| column.name());
@@ -327,7 +323,6 @@ pub(super) struct SinkOptions {
     pub format: FileFormat,
     pub default_name: String,
     pub rolling: RollingPolicy,
-    pub compression: String,
     pub success_file: Option<String>,
 }
 
@@ -347,7 +342,6 @@ impl SinkOptions {
                 rollover_ms: milliseconds("sink.rolling-policy.rollover-interval")?,
                 inactivity_ms: milliseconds("sink.rolling-policy.inactivity-interval")?,
             },
-            compression: options.get("parquet.compression").unwrap_or(DEFAULT_COMPRESSION).to_string(),
             success_file: success_file(options)?,
         })
     }

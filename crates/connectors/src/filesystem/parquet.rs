@@ -9,16 +9,12 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use std::sync::Arc;
-use thalweg_core::{Error, Result};
+use thalweg_core::{Error, Options, Result};
 
 use super::ParquetBatches;
 use crate::rows::cast_strictly;
 
-/// The words of `parquet.compression`.
-pub(super) const COMPRESSIONS: &[&str] = &["SNAPPY", "ZSTD", "LZ4_RAW", "UNCOMPRESSED"];
-
-/// What `parquet.compression` is when it is not set, as in Flink.
-pub(super) const DEFAULT_COMPRESSION: &str = "SNAPPY";
+const COMPRESSION: &str = "parquet.compression";
 
 /// Reads `fields` of a file by name, cast to their types; a column that the file does not have is NULL.
 ///
@@ -57,16 +53,16 @@ fn as_declared(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
 }
 
-/// One file with all of `rows`, which are under `schema`. `compression` is one of the words of `parquet.compression`.
-pub fn encode_parquet(schema: &SchemaRef, rows: &[RecordBatch], compression: &str) -> Result<Bytes> {
-    let compression = match compression.to_uppercase().as_str() {
+/// One file with all of `rows`, which are under `schema`. The option `parquet.compression` is SNAPPY unless set, as in Flink.
+pub fn encode_parquet(schema: &SchemaRef, rows: &[RecordBatch], options: &Options) -> Result<Bytes> {
+    let compression = match options.get(COMPRESSION).unwrap_or("SNAPPY") {
         "SNAPPY" => Compression::SNAPPY,
         "ZSTD" => Compression::ZSTD(ZstdLevel::default()),
         "LZ4_RAW" => Compression::LZ4_RAW,
         "UNCOMPRESSED" => Compression::UNCOMPRESSED,
         other => {
-            return Err(Error::user(format!("option \"parquet.compression\" cannot be \"{other}\""))
-                .with_help(format!("use one of {}", COMPRESSIONS.join(", "))));
+            let finding = options.bad_value(COMPRESSION, format!("option \"{COMPRESSION}\" cannot be \"{other}\""));
+            return Err(finding.help("use one of SNAPPY, ZSTD, LZ4_RAW, UNCOMPRESSED").into());
         }
     };
     let properties = WriterProperties::builder().set_compression(compression).build();
@@ -103,7 +99,9 @@ mod tests {
         let number: ArrayRef = Arc::new(Int32Array::from(vec![Some(1), None, Some(3)]));
         let text: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "c"]));
         let rows = RecordBatch::try_from_iter_with_nullable([("number", number, true), ("text", text, true)]).unwrap();
-        encode_parquet(&rows.schema(), &[rows], "ZSTD").unwrap()
+        let mut options = Options::new();
+        options.insert(COMPRESSION, "ZSTD");
+        encode_parquet(&rows.schema(), &[rows], &options).unwrap()
     }
 
     fn read(fields: &[Field], skip: usize) -> Result<Vec<RecordBatch>> {

@@ -1,6 +1,7 @@
 //! Reads the files of one lane, one after another.
 
 use std::collections::VecDeque;
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray, TimestampMillisecondArray};
@@ -57,7 +58,7 @@ struct OpenFile {
 
 enum Body {
     Lines(LineReader),
-    Parquet { batches: ParquetBatches, next_row: u64 },
+    Parquet { batches: Peekable<ParquetBatches>, next_row: u64 },
 }
 
 impl FileReader {
@@ -120,7 +121,7 @@ impl FileReader {
                 let bytes = handle.read_all(entry.length)?;
                 let batches = (shape.read_parquet)(bytes, &shape.decoded, skip, batch_rows)
                     .map_err(|error| error.in_context(format!("file \"{shown}\"")))?;
-                Body::Parquet { batches, next_row: file.start.next }
+                Body::Parquet { batches: batches.peekable(), next_row: file.start.next }
             }
         };
         let constants = shape
@@ -220,8 +221,8 @@ impl OpenFile {
         let Some(batch) = batches.next() else { return Ok(None) };
         let batch = batch.map_err(|error| error.in_context(format!("file \"{}\" row {}", self.shown, *next_row + 1)))?;
         *next_row += batch.num_rows() as u64;
-        // Whether it was the last batch is not known; asking again after a restart costs one look at the file.
-        let next = position(*next_row, FileDetail { length: Some(self.length), line_number: 1, is_done: false });
+        let is_done = batches.peek().is_none();
+        let next = position(*next_row, FileDetail { length: Some(self.length), line_number: 1, is_done });
         let rows = self.complete(shape, batch.columns(), batch.num_rows())?;
         Ok(Some(SourceEvent::Rows { partition: self.partition.clone(), rows, next, skipped: 0 }))
     }

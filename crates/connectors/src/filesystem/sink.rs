@@ -42,7 +42,7 @@ impl FileSink {
         let schema = Arc::new(request.schema.project(partitioner.kept())?);
         if options.format == FileFormat::Parquet {
             // Finds out about a wrong compression now, not when the first file is full.
-            (formats.encode_parquet)(&schema, &[], &options.compression)?;
+            (formats.encode_parquet)(&schema, &[], &request.options)?;
         }
         let (store, folder) = open_store(&options.path, settings)?;
         Ok(FileSink { request, options, formats, schema, store, folder })
@@ -59,7 +59,7 @@ impl Sink for FileSink {
             Partitioner::new(self.request.schema.fields(), &self.request.partitioned_by, &self.options.default_name)?;
         let encoder = match &self.options.format {
             FileFormat::Lines(name) => {
-                let encoder = (self.formats.encoder)(name, &format!("{name}."), self.schema.clone(), &self.request.options)?;
+                let encoder = (self.formats.encoder)(name, "", self.schema.clone(), &self.request.options)?;
                 Some(encoder)
             }
             FileFormat::Parquet => None,
@@ -85,7 +85,7 @@ impl Sink for FileSink {
             shown: self.options.path.clone(),
             format: self.options.format.clone(),
             schema: self.schema.clone(),
-            compression: self.options.compression.clone(),
+            options: self.request.options.clone(),
             encode_parquet: self.formats.encode_parquet,
             success_file: self.options.success_file.clone(),
         };

@@ -60,7 +60,7 @@ pub(super) struct ScanShape {
 impl ScanShape {
     pub fn decoder(&self) -> Result<Box<dyn Decoder>> {
         let name = self.format.extension();
-        (self.decoder)(name, &format!("{name}."), self.decoded.clone(), self.in_files.clone(), &self.options)
+        (self.decoder)(name, "", self.decoded.clone(), self.in_files.clone(), &self.options)
     }
 }
 

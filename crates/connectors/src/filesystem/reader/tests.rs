@@ -269,7 +269,7 @@ fn parquet_is_read_and_resumed_by_row() {
     let folder = tempfile::tempdir().unwrap();
     let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(1..=5));
     let rows = RecordBatch::try_from_iter_with_nullable([("n", numbers, true)]).unwrap();
-    let file = (FORMATS.encode_parquet)(&rows.schema(), &[rows], "SNAPPY").unwrap();
+    let file = (FORMATS.encode_parquet)(&rows.schema(), &[rows], &Options::new()).unwrap();
     let path = folder.path().join("day=2026-01-01/x.parquet");
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, &file).unwrap();
@@ -280,6 +280,11 @@ fn parquet_is_read_and_resumed_by_row() {
     assert_eq!(rows, [&expected[..], &end].concat());
     let (rest, _) = drain(source.reader(vec![positions[1].clone()]).unwrap().as_mut(), 2);
     assert_eq!(rest, [&expected[4..], &end].concat());
+    let last = positions.last().unwrap().clone();
+    std::fs::remove_file(&path).unwrap();
+    let gone = scan(folder.path(), &["n"]).option("format", "parquet").open();
+    assert_eq!(drain(gone.reader(vec![last]).unwrap().as_mut(), 2).0, end, "it was read to its end");
+    assert_eq!(gone.reader(vec![positions[1].clone()]).err().unwrap().kind, ErrorKind::Unavailable);
     std::fs::write(&path, "PAR1").unwrap();
     let source = scan(folder.path(), &["n"]).option("format", "parquet").open();
     assert_eq!(source.reader(vec![positions[1].clone()]).err().unwrap().kind, ErrorKind::Corrupt);

@@ -257,7 +257,9 @@ fn another_encoding_of_the_same_rows_is_taken_for_the_same_file() {
     let segments = bench.write(1, 0, &[batch(&[(1, None, "a")])]);
     let plan = bench.plan(1, vec![], segments, true);
     let path = folder.path().join(&plan.deliveries[0].target);
-    let encode = |rows: &[RecordBatch]| (FORMATS.encode_parquet)(&schema(), rows, "UNCOMPRESSED").unwrap();
+    let mut options = Options::new();
+    options.insert("parquet.compression", "UNCOMPRESSED");
+    let encode = |rows: &[RecordBatch]| (FORMATS.encode_parquet)(&schema(), rows, &options).unwrap();
     std::fs::write(&path, encode(&[batch(&[(1, None, "a")]).rows])).unwrap();
     bench.deliver(1, &plan.deliveries).unwrap();
     std::fs::write(&path, encode(&[])).unwrap();
