@@ -1,1 +1,5 @@
 //! thalweg-connectors.
+
+pub mod embedded;
+pub mod kafka;
+pub mod output_frames;
