@@ -5,6 +5,8 @@ pub mod frame;
 pub mod log;
 mod sink;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, Int32Array, Int64Array, MapArray, StringArray, StructArray, TimestampMicrosecondArray,
+    ArrayRef, BinaryArray, Int32Array, Int64Array, MapArray, StringArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, FieldRef};
@@ -106,7 +106,7 @@ fn headers_array(rows: &[BTreeMap<String, Option<Vec<u8>>>], field: &FieldRef) -
     let DataType::Map(entries_field, sorted) = field.data_type() else { return Err(wrong_type()) };
     let DataType::Struct(entry_fields) = entries_field.data_type() else { return Err(wrong_type()) };
     let [key_field, value_field] = entry_fields.as_ref() else { return Err(wrong_type()) };
-    let keys: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().flat_map(|row| row.keys())));
+    let keys: ArrayRef = Arc::new(rows.iter().flat_map(|row| row.keys()).map(Some).collect::<StringArray>());
     let values: ArrayRef =
         Arc::new(BinaryArray::from_iter(rows.iter().flat_map(|row| row.values().map(|value| value.as_deref()))));
     let cast = |array: ArrayRef, wanted: &FieldRef| -> Result<ArrayRef> {
