@@ -1,13 +1,5 @@
-//! What talks to the world: connectors, formats and object stores.
-//!
-//! [`registry`] says what there is and opens it; everything else is reached through `thalweg_core`'s traits.
+//! thalweg-connectors.
 
-pub mod blackhole;
-pub mod datagen;
-pub mod filesystem;
-pub mod memory;
-pub mod print;
-pub mod registry;
-pub mod store;
-
-mod rows;
+pub mod embedded;
+pub mod kafka;
+pub mod output_frames;
