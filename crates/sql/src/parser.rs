@@ -5,6 +5,7 @@ mod create_view;
 pub(crate) mod cursor;
 mod data_change;
 pub(crate) mod lexer;
+mod refusals;
 mod reserved;
 mod statement;
 mod syntax;
@@ -47,18 +48,20 @@ pub fn parse_script(source: &SourceText, variables: &dyn Variables) -> Result<Ve
         }
         findings.push(error);
     }
-    let results = on_big_stack(|| {
-        ranges.into_iter().map(|range| parse_one(&lexemes[range], source)).collect::<Vec<Result<Parsed, Diagnostic>>>()
-    });
+    let results: Vec<Result<Parsed, Diagnostic>> =
+        on_big_stack(|| ranges.iter().map(|range| parse_one(&lexemes[range.clone()], source)).collect());
     let mut statements = vec![];
-    for result in results {
+    let mut later = vec![];
+    for (range, result) in ranges.into_iter().zip(results) {
         match result {
             Ok(parsed) => statements.push(parsed),
-            // What the token pass said about the same place is the better message.
-            Err(finding) if explains(&findings, &finding) => {}
-            Err(finding) => findings.push(finding),
+            // What was said about the tokens of the same statement is the cause.
+            Err(finding)
+                if finding.code == Code::SYNTAX && findings.iter().any(|known| is_in(known, &lexemes[range.clone()])) => {}
+            Err(finding) => later.push(finding),
         }
     }
+    findings.append(&mut later);
     if findings.is_empty() {
         return Ok(statements);
     }
@@ -66,10 +69,12 @@ pub fn parse_script(source: &SourceText, variables: &dyn Variables) -> Result<Ve
     Err(findings.into_iter().map(in_source).collect())
 }
 
-/// Whether one of `known` has its place on the line of `finding`.
-fn explains(known: &[Diagnostic], finding: &Diagnostic) -> bool {
-    let line = |finding: &Diagnostic| finding.labels.first().map(|label| label.span.start.line);
-    finding.code == Code::SYNTAX && known.iter().any(|other| line(other) == line(finding))
+/// Whether the place of `finding` is within the statement that `lexemes` are.
+fn is_in(finding: &Diagnostic, lexemes: &[Lexeme]) -> bool {
+    match (finding.labels.first(), lexemes.first(), lexemes.last()) {
+        (Some(label), Some(first), Some(last)) => (first.span.start..=last.span.end).contains(&label.span.start),
+        _ => false,
+    }
 }
 
 fn parse_one(lexemes: &[Lexeme], source: &SourceText) -> Result<Parsed, Diagnostic> {

@@ -17,6 +17,9 @@ pub(crate) type TypeOf<'a> = &'a dyn Fn(&[Column], &Expression) -> Result<(DataT
 
 /// Understands a declaration.
 ///
+/// `Column::span` is the place of a computed column's expression and of any other column's name; it is `None` for columns
+/// taken over by LIKE. `WatermarkDefinition::span` is the place of its expression.
+///
 /// # Errors
 /// `UNKNOWN_TABLE` (LIKE), `DUPLICATE_NAME`, `UNKNOWN_COLUMN`, `BAD_WATERMARK`, `BAD_TABLE`, and what `type_of` finds.
 pub(crate) fn resolve(create: &CreateTable, catalog: &Catalog, type_of: TypeOf) -> Result<TableDefinition, Vec<Diagnostic>> {

@@ -69,11 +69,16 @@ fn parse_body(cursor: &mut Cursor, table: &mut CreateTable) -> Result<(), Diagno
         if !cursor.accept(&Token::Comma) {
             break;
         }
+        if cursor.is_token_at(0, &Token::RParen) {
+            return Err(cursor.expected("another column").help("remove the comma before this parenthesis"));
+        }
     }
     if cursor.accept(&Token::RParen) {
         return Ok(());
     }
-    Err(cursor.expected("\",\" or \")\""))
+    let finding = cursor.expected("\",\" or \")\"");
+    let starts_next = cursor.peek().is_some_and(|lexeme| matches!(lexeme.token, Token::Word(_)));
+    Err(if starts_next { finding.help("is a comma missing before this?") } else { finding })
 }
 
 fn unique_not_in_flink(cursor: &Cursor) -> Diagnostic {

@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use thalweg_core::{Code, Diagnostic, Options, Span};
 
 use super::lexer::{Lexeme, to_sqlparser};
+use super::refusals;
 use super::reserved::is_reserved;
 use super::syntax;
 use crate::dialect::FlinkDialect;
@@ -122,7 +123,10 @@ impl<'a> Cursor<'a> {
         if self.is_end() {
             return Ok(());
         }
-        Err(self.expected("the end of the statement").help("statements end with a semicolon"))
+        let known = syntax::known_construct(self.lexemes, self.index);
+        Err(known
+            .or_else(|| syntax::misspelt_clause(self))
+            .unwrap_or_else(|| self.expected("the end of the statement").help("statements end with a semicolon")))
     }
 
     /// A name: a word that is not reserved, or anything in backticks.
@@ -248,6 +252,7 @@ impl<'a> Cursor<'a> {
         if !rest.is_end() {
             return Err(rest.expected("the end of the expression"));
         }
+        refusals::check_expression(&expr, &self.lexemes[start..end])?;
         self.index = end;
         Ok(Expression { expr, sql: self.sql_between(start..end), span: self.span_from(start) })
     }
@@ -255,6 +260,7 @@ impl<'a> Cursor<'a> {
     /// A query up to the end of the tokens, or up to one that cannot belong to it.
     pub fn query(&mut self) -> Result<Box<Query>, Diagnostic> {
         let (query, used) = self.sqlparser(|parser| parser.parse_query())?;
+        refusals::check_query(&query, &self.lexemes[self.index..used])?;
         self.index = used;
         Ok(query)
     }

@@ -173,14 +173,19 @@ fn parse_create(cursor: &mut Cursor) -> Result<Statement, Diagnostic> {
     }
     cursor.accept_word("CREATE");
     cursor.accept_word("TEMPORARY");
-    Err(cursor.expected("TABLE or VIEW"))
+    Err(expected_table_or_view(cursor))
+}
+
+fn expected_table_or_view(cursor: &Cursor) -> Diagnostic {
+    let found = cursor.peek().map(|lexeme| lexeme.token.to_string()).unwrap_or_default();
+    cursor.expected("TABLE or VIEW").help_nearest(&found, ["TABLE", "VIEW"], None)
 }
 
 fn parse_drop(cursor: &mut Cursor) -> Result<Statement, Diagnostic> {
     let temporary = cursor.accept_word("TEMPORARY");
     let is_view = cursor.accept_word("VIEW");
     if !is_view && !cursor.accept_word("TABLE") {
-        return Err(cursor.expected("TABLE or VIEW"));
+        return Err(expected_table_or_view(cursor));
     }
     let if_exists = cursor.accept_words(&["IF", "EXISTS"]);
     let name = cursor.table_name(if is_view { "the name of a view" } else { "the name of a table" })?;

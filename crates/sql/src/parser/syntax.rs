@@ -39,15 +39,18 @@ pub(crate) fn finding(error: &ParserError, lexemes: &[Lexeme], cursor: &Cursor) 
     // Without a place the text ended too early.
     let index =
         place.map_or(lexemes.len(), |place| lexemes.iter().position(|lexeme| lexeme.span.end > place).unwrap_or(lexemes.len()));
-    if let Some(finding) = unreadable(lexemes, index) {
+    // Some of its messages have the place of the token behind the one that they name.
+    let named = |index: usize| lexemes.get(index).is_some_and(|lexeme| message.ends_with(&format!(", found: {}", lexeme.token)));
+    let index = match index.checked_sub(1) {
+        Some(before) if !named(index) && named(before) => before,
+        _ => index,
+    };
+    if let Some(finding) = known_construct(lexemes, index) {
         return finding;
     }
     let at = Cursor { lexemes: cursor.lexemes, index: cursor.index + index, text: cursor.text };
-    if let Some(finding) = interval_between(lexemes, index) {
-        return finding;
-    }
-    match message.strip_prefix("Expected: ").and_then(|rest| rest.rsplit_once(", found: ")) {
-        Some((expected, _)) => {
+    match expectation(message) {
+        Some(expected) => {
             let expected = friendly(expected);
             let finding = at.expected(&expected);
             match at.peek() {
@@ -62,19 +65,87 @@ pub(crate) fn finding(error: &ParserError, lexemes: &[Lexeme], cursor: &Cursor) 
     }
 }
 
-/// A construct that we know and sqlparser does not, if the error at token `index` may come from one.
-fn unreadable(lexemes: &[Lexeme], index: usize) -> Option<Diagnostic> {
-    let until = (index + 1).min(lexemes.len());
+/// What sqlparser wanted, of `Expected: x, found: y` and its other forms.
+fn expectation(message: &str) -> Option<&str> {
+    if message.starts_with("No infix parser for token") {
+        return Some("an operator");
+    }
+    let rest = message.strip_prefix("Expected")?.trim_start_matches(':').trim();
+    let end = rest.rfind(", found").unwrap_or(rest.len());
+    Some(rest[..end].trim())
+}
+
+/// A clause whose first word is misspelt was taken for an alias, so the words behind it make no sense; or its BY is missing.
+pub(crate) fn misspelt_clause(cursor: &Cursor) -> Option<Diagnostic> {
+    const CLAUSES: &[&str] = &[
+        "FROM",
+        "WHERE",
+        "GROUP",
+        "HAVING",
+        "ORDER",
+        "LIMIT",
+        "UNION",
+        "INTERSECT",
+        "EXCEPT",
+        "WINDOW",
+        "JOIN",
+        "LEFT",
+        "INNER",
+    ];
+    let found = cursor.peek()?;
+    if found.is_word("GROUP") || found.is_word("ORDER") {
+        let behind = Cursor { index: cursor.index + 1, ..cursor.clone() };
+        return Some(behind.expected("BY"));
+    }
+    // The word before first: behind a misspelt word everything else looks wrong.
+    [cursor.index.checked_sub(1)?, cursor.index].into_iter().find_map(|index| {
+        let lexeme = cursor.lexemes.get(index)?;
+        let Token::Word(word) = &lexeme.token else {
+            return None;
+        };
+        let near = thalweg_core::nearest(&word.value, CLAUSES.iter().copied())
+            .filter(|near| word.quote_style.is_none() && !lexeme.is_word(near))?;
+        let at = Cursor { index, ..cursor.clone() };
+        Some(at.expected("the end of the statement").help(format!("did you mean {near}?")))
+    })
+}
+
+/// A construct of Flink that we know and sqlparser does not, if the error at token `index` comes from one.
+pub(crate) fn known_construct(lexemes: &[Lexeme], index: usize) -> Option<Diagnostic> {
     let starts = |at: usize, words: &[&str]| {
         words.iter().enumerate().all(|(ahead, word)| lexemes.get(at + ahead).is_some_and(|lexeme| lexeme.is_word(word)))
     };
-    // The nearest one before the error: what comes earlier was read.
-    (0..until).rev().find_map(|at| {
+    let until = (index + 1).min(lexemes.len());
+    let unreadable = (0..until).rev().find_map(|at| {
         let (words, what) = UNREADABLE.iter().find(|(words, _)| starts(at, words))?;
-        let is_call = !words[0].starts_with("JSON_") || lexemes.get(at + 1).is_some_and(|next| next.token == Token::LParen);
-        let span = lexemes[at].span.union(lexemes[at + words.len() - 1].span);
-        is_call.then(|| Diagnostic::error(Code::NOT_YET, format!("{what} does not run yet")).label(span, "not yet"))
-    })
+        let behind = at + words.len();
+        // What stands further away was read, and something else is wrong.
+        if index > behind + 1 && !is_within_call(lexemes, behind, index) {
+            return None;
+        }
+        let span = lexemes[at].span.union(lexemes[behind - 1].span);
+        Some(Diagnostic::error(Code::NOT_YET, format!("{what} does not run yet")).label(span, "not yet"))
+    });
+    unreadable.or_else(|| interval_between(lexemes, index))
+}
+
+/// Whether token `index` stands in the parentheses that open at token `open`.
+fn is_within_call(lexemes: &[Lexeme], open: usize, index: usize) -> bool {
+    if lexemes.get(open).is_none_or(|lexeme| lexeme.token != Token::LParen) {
+        return false;
+    }
+    let mut depth = 0_usize;
+    for lexeme in lexemes.iter().take(index).skip(open) {
+        match lexeme.token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth == 0 {
+            return false;
+        }
+    }
+    true
 }
 
 /// `(a - b) DAY TO SECOND`: a unit behind a parenthesis.

@@ -222,6 +222,58 @@ fn every_bad_statement_is_reported() {
 }
 
 #[test]
+fn likely_slips_get_a_hint() {
+    check_findings(
+        "SELECT a FORM t",
+        &["1:10: error[TW0001]: expected the end of the statement, found \"FORM\" (did you mean FROM?)"],
+    );
+    check_findings("SELECT a FROM t GROUP a", &["1:23: error[TW0001]: expected BY, found \"a\""]);
+    check_findings(
+        "SELECT a, FROM t",
+        &[
+            "1:11: error[TW0001]: expected an expression, found \"FROM\" (check the words before this place; a name that is also a SQL word needs backticks)",
+        ],
+    );
+    check_findings(
+        "CREATE TABLE t (a INT,) WITH ('a' = 'b')",
+        &["1:23: error[TW0001]: expected another column, found \")\" (remove the comma before this parenthesis)"],
+    );
+    check_findings(
+        "CREATE TABLE t (a INT b INT)",
+        &["1:23: error[TW0001]: expected \",\" or \")\", found \"b\" (is a comma missing before this?)"],
+    );
+    check_findings(
+        "CREATE VEIW v AS SELECT 1",
+        &["1:8: error[TW0001]: expected TABLE or VIEW, found \"VEIW\" (did you mean \"VIEW\"?)"],
+    );
+}
+
+#[test]
+fn clauses_that_would_be_dropped() {
+    check_findings(
+        "SELECT TOP 5 a FROM t",
+        &["1:8: error[TW0007]: TOP is not Flink's SQL (write LIMIT at the end of the query)"],
+    );
+    check_findings(
+        "SELECT a FROM (SELECT a FROM t FOR UPDATE)",
+        &["1:32: error[TW0007]: FOR is not Flink's SQL (leave it out: streams have no locks)"],
+    );
+    check_findings(
+        "SELECT a FROM t TABLESAMPLE (5)",
+        &["1:17: error[TW0007]: TABLESAMPLE is not Flink's SQL (filter with RAND() instead)"],
+    );
+    check_findings(
+        "SELECT DISTINCT ON (a) b FROM t",
+        &["1:8: error[TW0007]: DISTINCT ON is not Flink's SQL (number the rows with ROW_NUMBER())"],
+    );
+    check_findings("SELECT a 'b' FROM t", &["1:10: error[TW0001]: a name cannot be in single quotes: 'b' (write `b`)"]);
+    check_findings(
+        "SELECT INTERVAL '1 day'",
+        &["1:8: error[TW0001]: the interval has no unit (write it as INTERVAL '10' SECOND)"],
+    );
+}
+
+#[test]
 fn unfinished_literals() {
     check_findings(
         "SHOW TABLES; SELECT 'abc FROM t",
@@ -268,6 +320,10 @@ fn what_flink_refuses_or_we_do_not_run_yet() {
     check_findings(
         "SELECT (a - b) DAY TO SECOND FROM t WHERE x",
         &["1:16: error[TW0002]: an interval between two times does not run yet (write TIMESTAMPDIFF(SECOND, from, to))"],
+    );
+    check_findings(
+        "SELECT JSON_VALUE(a, '$.x') FROM t WHERE a ==> b",
+        &["1:46: error[TW0001]: expected an expression, found \">\""],
     );
     check_findings("SELECT a IS JSON FROM t", &["1:10: error[TW0002]: IS JSON does not run yet"]);
     check_findings(

@@ -374,3 +374,42 @@ fn queries_views_and_explain() {
     let explained = run(&mut session(), "EXPLAIN SELECT 1").expect("explains");
     assert!(explained[0].starts_with("Values 1 rows"), "{explained:?}");
 }
+
+/// Scripts of recorded Flink answers: what must be accepted, statement by statement.
+#[test]
+fn recorded_scripts_are_accepted() {
+    for script in [
+        "CREATE TABLE clicks (id INT, visitor STRING, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) $FILE;
+         CREATE TABLE more_clicks (shop STRING) WITH ('path' = '/more') LIKE clicks;
+         SELECT id, shop, window_end FROM TABLE(TUMBLE(TABLE more_clicks, DESCRIPTOR(ts), INTERVAL '10' SECOND));",
+        "CREATE TABLE `web orders.2026` (`order id` INT, `größe` STRING, `it's` INT, `a``b` INT) $FILE;
+         SELECT `order id`, `größe`, `it's`, `a``b` FROM `web orders.2026`;",
+        "CREATE TABLE orders (`order` INT, `timestamp` TIMESTAMP(3), `value` INT, `from` STRING, `user` STRING) $FILE;
+         SELECT `order`, `timestamp`, `value`, `from`, `user` FROM orders;",
+        "DROP TABLE IF EXISTS orders;
+         CREATE TABLE orders (x STRING) WITH ('connector' = 'blackhole');
+         DROP TABLE orders;
+         CREATE TABLE orders (order_id INT, customer STRING, amount INT) $FILE;
+         SELECT order_id FROM orders;",
+        "CREATE TABLE orders (order_id INT, customer STRING, amount INT) $FILE;
+         SET 'table.dml-sync' = 'true';
+         CREATE TABLE archive (order_id INT, note STRING) $FILE;
+         INSERT INTO archive (order_id) SELECT order_id FROM orders;
+         SELECT order_id, note FROM archive;",
+        "-- the orders; all of them
+         CREATE TABLE orders ( -- one line each
+           order_id INT, /* the ; key */ customer STRING
+         ) COMMENT 'orders; of the shop' $FILE;
+         /* a query
+            over two lines */
+         SELECT order_id, 'a;b--c' AS text /* not this */ FROM orders -- the end
+         ;",
+        "CREATE TABLE clicks (id INT, ts TIMESTAMP(3), lag_s INT, WATERMARK FOR ts AS TIMESTAMPADD(SECOND, -lag_s, ts)) $FILE;
+         SELECT window_start, window_end, SUM(id) AS ids
+         FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY window_start, window_end;",
+        "CREATE TABLE orders (order_id INT PRIMARY KEY NOT ENFORCED, customer STRING) $FILE;
+         SELECT order_id, customer FROM orders;",
+    ] {
+        run(&mut session(), script).unwrap_or_else(|findings| panic!("{script}: {findings:#?}"));
+    }
+}
