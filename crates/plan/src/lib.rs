@@ -17,4 +17,4 @@ pub use node::{
     StateLifetime, TimeAttribute, TimeKind, Watermark, WindowAggregate, WindowColumns,
 };
 pub use plan::{Plan, PlanDifference};
-pub use window::{TimeZoneRule, Window, WindowKind};
+pub use window::{TimeZoneRule, Window, WindowKind, duration_text};

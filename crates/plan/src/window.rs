@@ -89,7 +89,7 @@ impl fmt::Display for Window {
 }
 
 /// `90000` as `90s`, `600000` as `10m`: the largest unit that divides.
-pub(crate) fn duration_text(ms: i64) -> String {
+pub fn duration_text(ms: i64) -> String {
     for (unit, length) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
         if ms != 0 && ms % length == 0 {
             return format!("{}{unit}", ms / length);

@@ -1,0 +1,171 @@
+//! From a parsed query to a streaming plan.
+//!
+//! ```text
+//! ast::Query --check--> refusals with their places --rewrite--> names and types as Flink has them
+//!   --SqlToRel--> LogicalPlan --analyse, optimise--> LogicalPlan --lower--> thalweg_plan::Plan
+//! ```
+//!
+//! DataFusion binds names and types and moves filters and projections. It drops some constructs without a word and plans
+//! others wrongly for streams, so everything we do not run is refused on the syntax tree, before DataFusion sees it.
+
+mod aggregate_function;
+mod bounded;
+mod check;
+mod context;
+mod data_type;
+mod decimal;
+mod error;
+mod expression;
+mod function_registry;
+mod implicit_cast;
+mod interval;
+mod lower;
+mod operator;
+mod optimize;
+mod project;
+mod query;
+mod relation;
+mod rewrite;
+mod sink;
+mod source;
+mod span;
+mod text;
+mod type_name;
+mod window_aggregate;
+mod window_call;
+mod window_node;
+mod zone_cast;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{Field, SchemaRef};
+use datafusion::logical_expr::ScalarUDF;
+use datafusion::sql::sqlparser::ast;
+use thalweg_core::{Code, Diagnostic, SourceText, Span, TableDefinition};
+use thalweg_plan::Plan;
+
+pub use data_type::arrow_type;
+pub use type_name::sql_type_name;
+
+/// What the planner needs to know of the session.
+pub struct PlannerInput<'a> {
+    pub tables: &'a dyn TableLookup,
+    /// The functions of our own; they win over DataFusion's of the same name. Names are matched without regard to case.
+    pub functions: Vec<Arc<ScalarUDF>>,
+    /// An IANA name, from `table.local-time-zone`.
+    pub time_zone: String,
+    /// The text that the spans of the syntax tree point into.
+    pub source: &'a SourceText,
+    /// `table.exec.source.idle-timeout`; a table's own `scan.watermark.idle-timeout` wins.
+    pub idle_timeout_ms: Option<i64>,
+    /// Parses the text of a computed column or of a watermark.
+    pub parse_expression: &'a dyn Fn(&str) -> Result<ast::Expr, Diagnostic>,
+}
+
+/// The tables and views that a query can name.
+pub trait TableLookup {
+    fn table(&self, name: &str) -> Option<Arc<TableDefinition>>;
+
+    /// The query of a view and the names of its columns; no names when the view gives none of its own.
+    fn view(&self, name: &str) -> Option<(ast::Query, Vec<String>)>;
+
+    /// Names of all tables and views, for suggestions.
+    fn names(&self) -> Vec<String>;
+}
+
+/// `INSERT INTO target (columns) query`.
+pub struct Insert {
+    pub target: Arc<TableDefinition>,
+    pub target_span: Option<Span>,
+    pub columns: Option<Vec<(String, Option<Span>)>>,
+    pub query: ast::Query,
+    pub span: Option<Span>,
+}
+
+/// Plans a SELECT. The last node is a sink for the terminal.
+///
+/// # Errors
+/// All findings that could be made at once, in the order of the text.
+pub fn plan_query(input: &PlannerInput, query: &ast::Query) -> Result<Plan, Vec<Diagnostic>> {
+    in_source(input, || {
+        let logical = query::optimised(input, query)?;
+        let mut lowering = lower::Lowering::new(input, [&logical]);
+        lowering
+            .lower(&logical)
+            .and_then(|relation| sink::add_result(&mut lowering, relation))
+            .map_err(|finding| vec![with_place(finding, query)])?;
+        Ok(lowering.plan)
+    })
+}
+
+/// Plans the INSERTs of one job: tables read by several of them are read once, with the columns that any of them needs and
+/// with one watermark. Two INSERTs into one table get sinks of their own.
+///
+/// # Errors
+/// As [`plan_query`], for all INSERTs together.
+pub fn plan_inserts(input: &PlannerInput, inserts: &[Insert]) -> Result<Plan, Vec<Diagnostic>> {
+    in_source(input, || {
+        let mut findings = vec![];
+        let mut planned = vec![];
+        for insert in inserts {
+            match sink::optimised(input, insert) {
+                Ok(logical) => planned.push((insert, logical)),
+                Err(mut errors) => findings.append(&mut errors),
+            }
+        }
+        if !findings.is_empty() {
+            return Err(findings);
+        }
+        let mut lowering = lower::Lowering::new(input, planned.iter().map(|(_, logical)| logical));
+        for (insert, logical) in &planned {
+            let lowered = lowering.lower(logical).and_then(|relation| sink::add_table(&mut lowering, relation, insert));
+            if let Err(finding) = lowered {
+                findings.push(with_place(finding, &insert.query));
+            }
+        }
+        if findings.is_empty() { Ok(lowering.plan) } else { Err(findings) }
+    })
+}
+
+/// The columns that a query gives: what `CREATE VIEW` checks and `CREATE TABLE … AS SELECT` declares.
+///
+/// # Errors
+/// As [`plan_query`].
+pub fn query_schema(input: &PlannerInput, query: &ast::Query) -> Result<SchemaRef, Vec<Diagnostic>> {
+    in_source(input, || Ok(Arc::new(query::optimised(input, query)?.schema().as_arrow().clone())))
+}
+
+/// Type and nullability of an expression over `columns`: what a computed column and a watermark are checked with when their
+/// table is declared. The field is called `name`.
+///
+/// # Errors
+/// Unknown columns and functions, types that do not fit; without places, because `sql` is a text of its own.
+pub fn expression_field(input: &PlannerInput, columns: SchemaRef, sql: &str, name: &str) -> Result<Field, Diagnostic> {
+    let (expression, schema) = source::table_expression(input, columns, sql)?;
+    let planned = expression::create(&expression, &schema, name)?;
+    Ok(Field::new(name, planned.data_type, planned.nullable))
+}
+
+/// A refused grouping that has lost its place points at the GROUP BY of the query.
+fn with_place(finding: Diagnostic, query: &ast::Query) -> Diagnostic {
+    if finding.code == Code::NOT_YET && finding.labels.is_empty() {
+        return finding.label_opt(span::find_grouping(query), "here");
+    }
+    finding
+}
+
+/// Gives every finding the text that its labels point into.
+fn in_source<T>(input: &PlannerInput, plan: impl FnOnce() -> Result<T, Vec<Diagnostic>>) -> Result<T, Vec<Diagnostic>> {
+    plan().map_err(|findings| {
+        findings
+            .into_iter()
+            .map(|finding| match finding.source {
+                Some(_) => finding,
+                None => finding.in_source(input.source.clone()),
+            })
+            .collect()
+    })
+}

@@ -1,0 +1,112 @@
+//! COUNT, SUM, AVG, MIN and MAX as DataFusion's binder sees them: names and result types only. `ops` computes them.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{Result, internal_err};
+use datafusion::logical_expr::function::AccumulatorArgs;
+use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility};
+use thalweg_core::{Code, Diagnostic};
+use thalweg_plan::AggregateFunction;
+
+use super::error::refuse;
+use super::type_name::sql_type_name;
+
+/// One value for each aggregate function that runs.
+pub(crate) fn all() -> Vec<Arc<AggregateUDF>> {
+    use AggregateFunction::{Avg, Count, Max, Min, Sum};
+    [Count, Sum, Avg, Min, Max]
+        .into_iter()
+        .map(|function| Arc::new(AggregateUDF::from(PlannedAggregate::new(function))))
+        .collect()
+}
+
+/// The engine's function behind a bound aggregate, if it is one of ours.
+pub(crate) fn of(function: &AggregateUDF) -> Option<AggregateFunction> {
+    let inner: &dyn std::any::Any = function.inner().as_ref();
+    inner.downcast_ref::<PlannedAggregate>().map(|planned| planned.function)
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct PlannedAggregate {
+    function: AggregateFunction,
+    name: String,
+    signature: Signature,
+}
+
+impl PlannedAggregate {
+    fn new(function: AggregateFunction) -> Self {
+        // Lower case: DataFusion knows `COUNT(*)` by the name "count".
+        let name = function.name().to_lowercase();
+        PlannedAggregate { function, name, signature: Signature::user_defined(Volatility::Immutable) }
+    }
+
+    /// The result type over an argument type, or what kind of argument the function wants.
+    fn result(&self, argument: &DataType) -> Result<DataType, &'static str> {
+        match self.function {
+            AggregateFunction::Count => Ok(DataType::Int64),
+            AggregateFunction::Sum => match argument {
+                DataType::Decimal128(_, scale) => Ok(DataType::Decimal128(38, *scale)),
+                number if number.is_numeric() => Ok(number.clone()),
+                _ => Err("a number"),
+            },
+            AggregateFunction::Avg => match argument {
+                DataType::Decimal128(_, scale) => Ok(DataType::Decimal128(38, (*scale).max(6))),
+                number if number.is_numeric() => Ok(number.clone()),
+                _ => Err("a number"),
+            },
+            AggregateFunction::Min | AggregateFunction::Max => match argument {
+                nested if nested.is_nested() => Err("a value that can be compared"),
+                DataType::Null => Err("a value with a type"),
+                other => Ok(other.clone()),
+            },
+        }
+    }
+}
+
+impl AggregateUDFImpl for PlannedAggregate {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        let name = self.function.name();
+        let [argument] = arg_types else {
+            return Err(refuse(
+                Diagnostic::error(Code::BAD_ARGUMENTS, format!("{name} takes one argument, not {}", arg_types.len()))
+                    .help("to count pairs, count a ROW or a text made of both"),
+            ));
+        };
+        match self.result(argument) {
+            Ok(_) => Ok(vec![argument.clone()]),
+            Err(wanted) => Err(refuse(Diagnostic::error(
+                Code::BAD_ARGUMENTS,
+                format!("{name} takes {wanted}, not {}", sql_type_name(argument)),
+            ))),
+        }
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        match arg_types {
+            [] => Ok(DataType::Int64),
+            [argument, ..] => self.result(argument).map_err(|wanted| {
+                refuse(Diagnostic::error(
+                    Code::BAD_ARGUMENTS,
+                    format!("{} takes {wanted}, not {}", self.function.name(), sql_type_name(argument)),
+                ))
+            }),
+        }
+    }
+
+    fn is_nullable(&self) -> bool {
+        self.function != AggregateFunction::Count
+    }
+
+    fn accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        internal_err!("aggregates run in the engine, not in DataFusion")
+    }
+}

@@ -1,0 +1,342 @@
+//! What we understand but do not run yet, found on the syntax tree so that nothing is dropped without a word.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Query, Select, SelectItem, SetExpr,
+    SetOperator, SetQuantifier, Spanned, TableFactor, Visit, Visitor, WildcardAdditionalOptions,
+};
+use thalweg_core::{Code, Diagnostic, Span};
+
+use super::function_registry::FunctionRegistry;
+use super::span;
+use super::window_call::{self, WindowFunction};
+
+/// How deep expressions may nest. Binding walks them recursively, and a thread's stack is finite.
+const EXPRESSION_DEPTH_MAX: usize = 200;
+
+/// Aggregate and window functions of Flink that do not run yet, in upper case.
+const AGGREGATES_NOT_YET: &[&str] = &[
+    "ANY_VALUE",
+    "APPROX_COUNT_DISTINCT",
+    "ARRAY_AGG",
+    "COLLECT",
+    "CUME_DIST",
+    "DENSE_RANK",
+    "FIRST_VALUE",
+    "JSON_ARRAYAGG",
+    "JSON_OBJECTAGG",
+    "LAG",
+    "LAST_VALUE",
+    "LEAD",
+    "LISTAGG",
+    "NTILE",
+    "PERCENTILE",
+    "PERCENT_RANK",
+    "RANK",
+    "ROW_NUMBER",
+    "STDDEV",
+    "STDDEV_POP",
+    "STDDEV_SAMP",
+    "VARIANCE",
+    "VAR_POP",
+    "VAR_SAMP",
+];
+
+/// The group windows that came before window table functions, and their companions, in upper case.
+const LEGACY_WINDOWS: &[&str] = &["TUMBLE", "HOP", "SESSION", "CUMULATE"];
+const LEGACY_SUFFIXES: &[&str] = &["", "_START", "_END", "_ROWTIME", "_PROCTIME"];
+
+/// All refusals in `query`, in the order of the text.
+pub(crate) fn check(query: &Query, functions: &FunctionRegistry) -> Vec<Diagnostic> {
+    let mut check = Check { functions, findings: vec![], depth: 0, allowed: HashSet::new() };
+    let _ = query.visit(&mut check);
+    check.findings
+}
+
+/// As [`check`], for an expression that stands alone.
+pub(crate) fn check_expression(expr: &Expr, functions: &FunctionRegistry) -> Vec<Diagnostic> {
+    let mut check = Check { functions, findings: vec![], depth: 0, allowed: HashSet::new() };
+    let _ = expr.visit(&mut check);
+    check.findings
+}
+
+struct Check<'a> {
+    functions: &'a FunctionRegistry,
+    findings: Vec<Diagnostic>,
+    depth: usize,
+    /// Addresses of expressions that look like refused ones but stand in a window call: `TUMBLE(…)` itself and the
+    /// subquery that is its input.
+    allowed: HashSet<*const Expr>,
+}
+
+impl Check<'_> {
+    fn not_yet(&mut self, what: &str, place: Option<Span>, help: &str) {
+        let finding = Diagnostic::error(Code::NOT_YET, format!("{what} does not run yet")).label_opt(place, "this");
+        self.findings.push(if help.is_empty() { finding } else { finding.help(help) });
+    }
+
+    fn refuse_if(&mut self, present: bool, what: &str, place: Option<Span>) {
+        if present {
+            self.not_yet(what, place, "");
+        }
+    }
+
+    fn body(&mut self, body: &SetExpr) {
+        match body {
+            SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) => {}
+            SetExpr::SetOperation { op, set_quantifier, left, right } => {
+                let name = match op {
+                    SetOperator::Union => "UNION without ALL",
+                    SetOperator::Intersect => "INTERSECT",
+                    SetOperator::Except | SetOperator::Minus => "EXCEPT",
+                };
+                match (op, set_quantifier) {
+                    (SetOperator::Union, SetQuantifier::All) => {}
+                    (SetOperator::Union, SetQuantifier::None | SetQuantifier::Distinct) => {
+                        self.not_yet(name, span::of(&**right), "UNION ALL runs; it keeps rows that are alike");
+                    }
+                    _ => self.not_yet(name, span::of(&**right), ""),
+                }
+                self.body(left);
+                self.body(right);
+            }
+            other => self.not_yet("a statement inside a query", span::of(other), ""),
+        }
+    }
+
+    fn grouping(&mut self, group_by: &GroupByExpr) {
+        match group_by {
+            GroupByExpr::All(_) => self.not_yet("GROUP BY ALL", span::of(group_by), "name the columns"),
+            GroupByExpr::Expressions(_, modifiers) => {
+                self.refuse_if(!modifiers.is_empty(), "GROUP BY with ROLLUP, CUBE or TOTALS", span::of(group_by));
+            }
+        }
+    }
+
+    fn wildcard(&mut self, options: &WildcardAdditionalOptions) {
+        let plain = options.opt_ilike.is_none()
+            && options.opt_exclude.is_none()
+            && options.opt_except.is_none()
+            && options.opt_replace.is_none()
+            && options.opt_rename.is_none();
+        if !plain {
+            self.findings.push(
+                Diagnostic::error(Code::NOT_IN_FLINK, "Flink has no * with EXCEPT, EXCLUDE, REPLACE or RENAME")
+                    .label_opt(span::of(options), "this")
+                    .help("name the columns that you want"),
+            );
+        }
+    }
+
+    /// A call in FROM: either one of our windows, or something to refuse.
+    fn table_call(&mut self, name: &str, place: Option<Span>) {
+        if WindowFunction::from_name(name).is_some() {
+            return;
+        }
+        if name.eq_ignore_ascii_case("SESSION") {
+            self.not_yet("a SESSION window", place, "TUMBLE, HOP and CUMULATE run");
+        } else {
+            self.findings.push(
+                Diagnostic::error(Code::UNKNOWN_FUNCTION, format!("unknown table function \"{name}\""))
+                    .label_opt(place, "not a table function")
+                    .help_nearest(name, ["TUMBLE", "HOP", "CUMULATE"], Some("there are TUMBLE, HOP and CUMULATE".to_string())),
+            );
+        }
+    }
+
+    fn function(&mut self, function: &Function, place: Option<Span>) {
+        let name = function.name.to_string().replace('`', "");
+        let upper = name.to_uppercase();
+        if function.over.is_some() {
+            self.not_yet("an OVER window", place, "");
+            return;
+        }
+        self.refuse_if(!function.within_group.is_empty(), "WITHIN GROUP", place);
+        if AGGREGATES_NOT_YET.contains(&upper.as_str()) {
+            self.not_yet(&format!("the aggregate function {upper}"), place, "COUNT, SUM, AVG, MIN and MAX run");
+        } else if LEGACY_WINDOWS.iter().any(|window| upper.strip_prefix(window).is_some_and(|rest| LEGACY_SUFFIXES.contains(&rest))) {
+            self.not_yet(
+                &format!("the group window function {upper}"),
+                place,
+                "use a window in FROM: SELECT window_start, … FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) \
+                 GROUP BY window_start, window_end",
+            );
+        } else if upper == "PROCTIME" {
+            self.not_yet("processing time", place, "declare a WATERMARK and use event time");
+        } else if upper == "DESCRIPTOR" || upper == "TABLE" {
+            self.refuse_if(self.depth == 1, &format!("{upper} outside of a window call"), place);
+        } else if !self.functions.contains(&name) {
+            self.findings.push(
+                Diagnostic::error(Code::UNKNOWN_FUNCTION, format!("unknown function \"{name}\""))
+                    .label_opt(span::of(&function.name).or(place), "not a function")
+                    .help_nearest(&upper, self.functions.names().iter().map(String::as_str), None),
+            );
+        }
+    }
+}
+
+impl Visitor for Check<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        if let Some(with) = &query.with {
+            self.refuse_if(with.recursive, "WITH RECURSIVE", span::of(with));
+        }
+        if let Some(order_by) = &query.order_by {
+            self.not_yet("ORDER BY", span::of(order_by), "rows of a stream come as they are ready; sort where they are read");
+        }
+        if let Some(limit) = &query.limit_clause {
+            self.not_yet("LIMIT", span::of(limit), "");
+        }
+        self.refuse_if(query.fetch.is_some(), "FETCH", None);
+        self.refuse_if(!query.locks.is_empty() || query.for_clause.is_some(), "a FOR clause", None);
+        self.refuse_if(query.settings.is_some() || query.format_clause.is_some(), "SETTINGS or FORMAT in a query", None);
+        self.refuse_if(!query.pipe_operators.is_empty(), "a pipe operator", None);
+        self.body(&query.body);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+        let place = span::of(select);
+        self.refuse_if(matches!(select.distinct, Some(Distinct::On(_))), "DISTINCT ON", place);
+        self.refuse_if(select.top.is_some(), "TOP", place);
+        self.refuse_if(select.into.is_some(), "SELECT INTO", place);
+        self.refuse_if(select.exclude.is_some(), "EXCLUDE", place);
+        self.refuse_if(!select.lateral_views.is_empty(), "LATERAL VIEW", place);
+        self.refuse_if(select.prewhere.is_some(), "PREWHERE", place);
+        self.refuse_if(!select.connect_by.is_empty(), "CONNECT BY", place);
+        self.refuse_if(!select.cluster_by.is_empty() || !select.distribute_by.is_empty(), "CLUSTER BY or DISTRIBUTE BY", place);
+        self.refuse_if(!select.sort_by.is_empty(), "SORT BY", place);
+        self.refuse_if(!select.named_window.is_empty(), "a WINDOW clause", place);
+        self.refuse_if(select.value_table_mode.is_some(), "SELECT AS STRUCT or AS VALUE", place);
+        self.refuse_if(!select.optimizer_hints.is_empty(), "a hint", place);
+        if let Some(qualify) = &select.qualify {
+            self.not_yet("QUALIFY", span::of(qualify), "");
+        }
+        self.grouping(&select.group_by);
+        for item in &select.projection {
+            match item {
+                SelectItem::Wildcard(options) | SelectItem::QualifiedWildcard(_, options) => self.wildcard(options),
+                SelectItem::ExprWithAliases { .. } => self.not_yet("a list of aliases", span::of(item), ""),
+                SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. } => {}
+            }
+        }
+        if select.from.len() > 1 {
+            self.not_yet("a join of several tables in FROM", span::of(&select.from[1].relation), "");
+        }
+        for join in select.from.iter().flat_map(|from| &from.joins) {
+            match &join.relation {
+                TableFactor::Table { version: Some(_), .. } => {}
+                relation => self.not_yet("a join", span::of(relation), ""),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        let place = span::of_parser(factor.span());
+        match factor {
+            TableFactor::Table { name, args, with_hints, version, with_ordinality, partitions, json_path, sample, index_hints, .. } => {
+                if args.is_some() {
+                    self.table_call(&name.to_string(), span::of(name));
+                }
+                self.refuse_if(version.is_some(), "a temporal join with FOR SYSTEM_TIME AS OF", place);
+                self.refuse_if(!with_hints.is_empty() || !index_hints.is_empty(), "a table hint", place);
+                let extras = *with_ordinality || !partitions.is_empty() || json_path.is_some() || sample.is_some();
+                self.refuse_if(extras, "this form of a table in FROM", place);
+                if let Some(args) = args {
+                    self.allow_inputs(&args.args);
+                }
+            }
+            TableFactor::Derived { lateral, sample, .. } => {
+                self.refuse_if(*lateral, "a LATERAL subquery", place);
+                self.refuse_if(sample.is_some(), "TABLESAMPLE", place);
+            }
+            TableFactor::TableFunction { expr, .. } => match expr {
+                Expr::Function(function) => {
+                    self.table_call(&function.name.to_string(), span::of(&function.name));
+                    self.allowed.insert(expr);
+                    if let FunctionArguments::List(list) = &function.args {
+                        self.allow_inputs(&list.args);
+                    }
+                }
+                other => self.not_yet("TABLE( ) around something that is no call", span::of(other), ""),
+            },
+            TableFactor::Function { lateral, name, .. } => {
+                self.not_yet(if *lateral { "LATERAL TABLE" } else { "a table function" }, span::of(name), "");
+            }
+            TableFactor::NestedJoin { .. } => self.not_yet("a join in parentheses", place, ""),
+            TableFactor::UNNEST { .. } => self.not_yet("UNNEST", place, ""),
+            TableFactor::Pivot { .. } | TableFactor::Unpivot { .. } => {
+                self.findings.push(Diagnostic::error(Code::NOT_IN_FLINK, "Flink has no PIVOT in streams").label_opt(place, "this"));
+            }
+            TableFactor::MatchRecognize { .. } => self.not_yet("MATCH_RECOGNIZE", place, ""),
+            _ => self.not_yet("this form of a table in FROM", place, ""),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        self.depth += 1;
+        if self.depth > EXPRESSION_DEPTH_MAX {
+            self.findings.push(
+                Diagnostic::error(Code::TOO_COMPLEX, format!("an expression nests deeper than {EXPRESSION_DEPTH_MAX} levels"))
+                    .label_opt(span::of(expr), "here")
+                    .help("compute parts of it in a subquery or a view"),
+            );
+            return ControlFlow::Break(());
+        }
+        if self.allowed.contains(&std::ptr::from_ref(expr)) {
+            return ControlFlow::Continue(());
+        }
+        match expr {
+            Expr::Exists { .. } => self.not_yet("EXISTS", span::of(expr), ""),
+            Expr::InSubquery { .. } => self.not_yet("IN with a subquery", span::of(expr), ""),
+            Expr::Subquery(_) => self.not_yet("a subquery as a value", span::of(expr), ""),
+            Expr::AnyOp { .. } | Expr::AllOp { .. } => self.not_yet("ANY, SOME or ALL", span::of(expr), ""),
+            Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => {
+                self.not_yet("GROUPING SETS, CUBE or ROLLUP", span::of(expr), "");
+            }
+            Expr::Function(function) => self.function(function, span::of(expr)),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, _: &Expr) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+}
+
+impl Check<'_> {
+    /// Subqueries, `TABLE t` and `DESCRIPTOR( )` are at home among the arguments of a window call.
+    fn allow_inputs(&mut self, args: &[FunctionArg]) {
+        for arg in args {
+            let (FunctionArg::Unnamed(value) | FunctionArg::Named { arg: value, .. } | FunctionArg::ExprNamed { arg: value, .. }) =
+                arg;
+            let FunctionArgExpr::Expr(expr) = value else {
+                continue;
+            };
+            self.allow(expr);
+        }
+    }
+
+    fn allow(&mut self, expr: &Expr) {
+        self.allowed.insert(expr);
+        match expr {
+            Expr::Nested(inner) => self.allow(inner),
+            Expr::Function(function) => {
+                let FunctionArguments::List(list) = &function.args else {
+                    return;
+                };
+                if window_call::is_named(function, "TABLE") {
+                    self.allow_inputs(&list.args);
+                }
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! What DataFusion's binder asks of us: tables, views, functions, types.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::{Result, TableReference};
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
+};
+use datafusion::sql::planner::{ParserOptions, SqlToRel};
+use datafusion::sql::sqlparser::ast;
+use thalweg_core::{Code, Diagnostic, TableDefinition, nearest};
+
+use super::data_type::FlinkTypes;
+use super::error::{finding, refuse};
+use super::function_registry::FunctionRegistry;
+use super::operator::FlinkOperators;
+use super::window_call::WindowCalls;
+use super::{PlannerInput, check, rewrite};
+
+/// Views may name views; a chain longer than this is a circle.
+const VIEW_DEPTH_MAX: usize = 64;
+
+/// Binds queries against the tables of a session.
+pub(crate) struct Binder<'a> {
+    input: &'a PlannerInput<'a>,
+    functions: Arc<FunctionRegistry>,
+    options: ConfigOptions,
+    expr_planners: Vec<Arc<dyn ExprPlanner>>,
+    relation_planners: Vec<Arc<dyn RelationPlanner>>,
+    /// 0 for the user's query. Places in the text of a view mean nothing in the user's.
+    view_depth: usize,
+}
+
+impl<'a> Binder<'a> {
+    pub(crate) fn new(input: &'a PlannerInput<'a>) -> Self {
+        Self::at_depth(input, Arc::new(FunctionRegistry::new(&input.functions)), 0)
+    }
+
+    /// A binder for texts that are not the user's query, whose places mean nothing in it.
+    pub(crate) fn detached(input: &'a PlannerInput<'a>) -> Self {
+        Self::at_depth(input, Arc::new(FunctionRegistry::new(&input.functions)), 1)
+    }
+
+    fn at_depth(input: &'a PlannerInput<'a>, functions: Arc<FunctionRegistry>, view_depth: usize) -> Self {
+        let mut expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(FlinkOperators::new(functions.clone()))];
+        expr_planners.extend(datafusion::execution::SessionStateDefaults::default_expr_planners());
+        Binder {
+            input,
+            functions,
+            options: config_options(),
+            expr_planners,
+            relation_planners: vec![Arc::new(WindowCalls { keep_places: view_depth == 0 })],
+            view_depth,
+        }
+    }
+
+    pub(crate) fn functions(&self) -> &FunctionRegistry {
+        &self.functions
+    }
+
+    /// Checks and binds a query.
+    ///
+    /// # Errors
+    /// All refusals of [`check`], or the first finding of the binder.
+    pub(crate) fn bind(&self, query: &ast::Query) -> Result<LogicalPlan, Vec<Diagnostic>> {
+        let refusals = check::check(query, &self.functions);
+        if !refusals.is_empty() {
+            return Err(refusals);
+        }
+        let statement = ast::Statement::Query(Box::new(rewrite::rewrite(query)));
+        self.planner().sql_statement_to_plan(statement).map_err(|error| vec![finding(&error, Some(query))])
+    }
+
+    /// DataFusion's binder with our settings.
+    pub(crate) fn planner(&self) -> SqlToRel<'_, Self> {
+        let options = ParserOptions::new()
+            .with_parse_float_as_decimal(true)
+            .with_enable_ident_normalization(false)
+            .with_map_string_types_to_utf8view(false)
+            .with_collect_spans(self.view_depth == 0);
+        SqlToRel::new_with_options(self, options)
+    }
+
+    fn view(&self, name: &str, query: &ast::Query, columns: Vec<String>) -> Result<LogicalPlan, Diagnostic> {
+        if self.view_depth >= VIEW_DEPTH_MAX {
+            return Err(Diagnostic::error(Code::BAD_TABLE, format!("view \"{name}\" is defined by itself")));
+        }
+        let inner = Binder::at_depth(self.input, self.functions.clone(), self.view_depth + 1);
+        let plan = inner.bind(query).map_err(|findings| in_view(name, findings))?;
+        if columns.is_empty() {
+            return Ok(plan);
+        }
+        let fields = plan.schema().columns();
+        if fields.len() != columns.len() {
+            let message = format!("view \"{name}\" names {} columns, its query gives {}", columns.len(), fields.len());
+            return Err(Diagnostic::error(Code::BAD_TABLE, message));
+        }
+        let renamed = fields.into_iter().zip(columns).map(|(field, column)| Expr::Column(field).alias(column));
+        LogicalPlanBuilder::from(plan)
+            .project(renamed)
+            .and_then(LogicalPlanBuilder::build)
+            .map_err(|error| finding(&error, None))
+    }
+}
+
+/// The first finding in a view, without places: they point into another text.
+fn in_view(name: &str, findings: Vec<Diagnostic>) -> Diagnostic {
+    let first = findings.into_iter().next().expect("a failed query has a finding");
+    Diagnostic { labels: vec![], message: format!("in view \"{name}\": {}", first.message), ..first }
+}
+
+/// DataFusion's settings for everything we ask of it.
+pub(crate) fn config_options() -> ConfigOptions {
+    let mut options = ConfigOptions::new();
+    options.sql_parser.parse_float_as_decimal = true;
+    options.sql_parser.enable_ident_normalization = false;
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.sql_parser.enable_subquery_sort_elimination = false;
+    options.optimizer.skip_failed_rules = false;
+    options
+}
+
+impl ContextProvider for Binder<'_> {
+    fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
+        let table = name.table();
+        if name.schema().is_none() {
+            if let Some(definition) = self.input.tables.table(table) {
+                return Ok(Arc::new(ScannedTable::new(definition)));
+            }
+            if let Some((query, columns)) = self.input.tables.view(table) {
+                let plan = self.view(table, &query, columns).map_err(refuse)?;
+                return Ok(Arc::new(InlinedView { schema: Arc::new(plan.schema().as_arrow().clone()), plan }));
+            }
+        }
+        Err(refuse(unknown_table(&name.to_string(), &self.input.tables.names())))
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &self.expr_planners
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relation_planners
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(FlinkTypes))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.functions.scalar(name)
+    }
+
+    fn get_higher_order_meta(&self, _: &str) -> Option<Arc<HigherOrderUDF>> {
+        None
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.functions.aggregate(name)
+    }
+
+    fn get_window_meta(&self, _: &str) -> Option<Arc<WindowUDF>> {
+        None
+    }
+
+    fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        &self.options
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.functions.names().to_vec()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        vec![]
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        vec![]
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        vec![]
+    }
+}
+
+fn unknown_table(name: &str, names: &[String]) -> Diagnostic {
+    let otherwise = match names {
+        [] => Some("no table is declared yet; CREATE TABLE comes first".to_string()),
+        names if nearest(name, names.iter().map(String::as_str)).is_none() && names.len() <= 20 => {
+            Some(format!("there are {}", names.join(", ")))
+        }
+        _ => None,
+    };
+    Diagnostic::error(Code::UNKNOWN_TABLE, format!("unknown table \"{name}\"")).help_nearest(
+        name,
+        names.iter().map(String::as_str),
+        otherwise,
+    )
+}
+
+/// A declared table in a bound plan.
+#[derive(Debug)]
+pub(crate) struct ScannedTable {
+    pub(crate) definition: Arc<TableDefinition>,
+    schema: SchemaRef,
+}
+
+impl ScannedTable {
+    fn new(definition: Arc<TableDefinition>) -> Self {
+        ScannedTable { schema: definition.schema(), definition }
+    }
+}
+
+impl TableSource for ScannedTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+}
+
+/// A view in a bound plan: DataFusion puts its plan in place.
+#[derive(Debug)]
+struct InlinedView {
+    schema: SchemaRef,
+    plan: LogicalPlan,
+}
+
+impl TableSource for InlinedView {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn get_logical_plan(&'_ self) -> Option<Cow<'_, LogicalPlan>> {
+        Some(Cow::Borrowed(&self.plan))
+    }
+}

@@ -1,0 +1,171 @@
+//! DataFusion's errors as our findings, and our findings through DataFusion.
+
+use std::error::Error;
+use std::fmt;
+
+use datafusion::common::{Column, DataFusionError, SchemaError};
+use datafusion::sql::sqlparser::ast;
+use thalweg_core::{Code, Diagnostic, Span};
+
+use super::span;
+
+/// A finding on its way through DataFusion's planner.
+#[derive(Debug)]
+pub(crate) struct Refusal(pub(crate) Box<Diagnostic>);
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl Error for Refusal {}
+
+impl From<Diagnostic> for Refusal {
+    fn from(finding: Diagnostic) -> Self {
+        Refusal(Box::new(finding))
+    }
+}
+
+/// Wraps a finding so that it comes out of [`finding`] as it went in.
+pub(crate) fn refuse(finding: Diagnostic) -> DataFusionError {
+    DataFusionError::External(Box::new(Refusal::from(finding)))
+}
+
+/// What a person can do with an error of DataFusion. `query` is where names are looked up whose place was lost on the way;
+/// `None` when the text is not the user's current one.
+pub(crate) fn finding(error: &DataFusionError, query: Option<&ast::Query>) -> Diagnostic {
+    let mut place = None;
+    let mut error = error;
+    loop {
+        match error {
+            DataFusionError::Diagnostic(diagnostic, inner) => {
+                place = diagnostic.span.and_then(span::of_datafusion).or(place);
+                error = inner;
+            }
+            DataFusionError::Context(_, inner) => error = inner,
+            DataFusionError::Shared(inner) => error = inner,
+            DataFusionError::Collection(errors) if !errors.is_empty() => error = &errors[0],
+            _ => break,
+        }
+    }
+    match error {
+        DataFusionError::External(inner) => match inner.downcast_ref::<Refusal>() {
+            Some(Refusal(finding)) if finding.labels.is_empty() => (**finding).clone().label_opt(place, "here"),
+            Some(Refusal(finding)) => (**finding).clone(),
+            None => Diagnostic::error(Code::NOT_YET, one_line(&inner.to_string())).label_opt(place, "here"),
+        },
+        DataFusionError::SchemaError(error, _) => schema_finding(error, place, query),
+        DataFusionError::NotImplemented(message) => {
+            Diagnostic::error(Code::NOT_YET, format!("this does not run yet: {}", one_line(message))).label_opt(place, "here")
+        }
+        DataFusionError::Plan(message) => plan_finding(message, place, query),
+        other => Diagnostic::error(Code::TYPE_MISMATCH, one_line(&other.strip_backtrace())).label_opt(place, "here"),
+    }
+}
+
+fn schema_finding(error: &SchemaError, place: Option<Span>, query: Option<&ast::Query>) -> Diagnostic {
+    let place_of = |column: &Column| {
+        place
+            .or_else(|| span::of_column(column))
+            .or_else(|| query.and_then(|query| span::find_column(query, &column.name)))
+    };
+    match error {
+        SchemaError::FieldNotFound { field, valid_fields } => {
+            let names: Vec<&str> = valid_fields.iter().map(|column| column.name.as_str()).collect();
+            unknown_column(&field.name, &names, place_of(field))
+        }
+        SchemaError::AmbiguousReference { field } => {
+            Diagnostic::error(Code::AMBIGUOUS_COLUMN, format!("column \"{}\" fits more than one input", field.name))
+                .label_opt(place_of(field), "which one?")
+                .help("write the table's name or alias before it")
+        }
+        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
+            duplicate(name, place.or_else(|| query.and_then(|query| span::find_column(query, name))))
+        }
+    }
+}
+
+/// A column that is not there, with the nearest one that is.
+pub(crate) fn unknown_column(name: &str, valid: &[&str], place: Option<Span>) -> Diagnostic {
+    let otherwise = match valid.len() {
+        0 => None,
+        1..=20 => Some(format!("there are {}", valid.join(", "))),
+        more => Some(format!("there are {} and {} more", valid[..20].join(", "), more - 20)),
+    };
+    Diagnostic::error(Code::UNKNOWN_COLUMN, format!("unknown column \"{name}\""))
+        .label_opt(place, "not a column here")
+        .help_nearest(name, valid.iter().copied(), otherwise)
+}
+
+fn duplicate(name: &str, place: Option<Span>) -> Diagnostic {
+    Diagnostic::error(Code::DUPLICATE_NAME, format!("column \"{name}\" occurs twice in one result"))
+        .label_opt(place, "one of them")
+        .help("give one of them another name with AS")
+}
+
+fn plan_finding(message: &str, place: Option<Span>, query: Option<&ast::Query>) -> Diagnostic {
+    let text = one_line(message);
+    let has = |part: &str| message.contains(part);
+    if has("must appear in the GROUP BY clause") || has("could not be resolved from available columns") {
+        let column = quoted(&text).map(|name| name.rsplit('.').next().unwrap_or(name));
+        let place = place.or_else(|| query.zip(column).and_then(|(query, name)| span::find_column(query, name)));
+        let message = match column {
+            Some(name) => format!("column \"{name}\" is neither grouped nor aggregated"),
+            None => "a column is neither grouped nor aggregated".to_string(),
+        };
+        return Diagnostic::error(Code::BAD_GROUPING, message)
+            .label_opt(place, "not in GROUP BY")
+            .help("add it to GROUP BY, or put it into MIN or MAX");
+    }
+    if has("require unique expression names") {
+        return Diagnostic::error(Code::DUPLICATE_NAME, "two columns of one result have the same name")
+            .label_opt(place, "here")
+            .help("give one of them another name with AS");
+    }
+    if has("non-boolean predicate") || has("Filter predicate must return BOOLEAN") {
+        return Diagnostic::error(Code::TYPE_MISMATCH, "a condition is not BOOLEAN")
+            .label_opt(place.or_else(|| query.and_then(span::find_condition)), "not a condition")
+            .help("compare it with something, such as amount > 0");
+    }
+    if has("different number of columns") {
+        return Diagnostic::error(Code::TYPE_MISMATCH, "the queries of a UNION have different numbers of columns")
+            .label_opt(place, "here");
+    }
+    let function = function_in(message);
+    let place = place.or_else(|| query.zip(function).and_then(|(query, name)| span::find_function(query, name)));
+    match function {
+        Some(name) => Diagnostic::error(Code::BAD_ARGUMENTS, format!("function {} cannot take these arguments", name.to_uppercase()))
+            .label_opt(place, "here")
+            .help(text),
+        None => Diagnostic::error(Code::TYPE_MISMATCH, text).label_opt(place, "here"),
+    }
+}
+
+/// The function that one of DataFusion's messages about arguments speaks of.
+fn function_in(message: &str) -> Option<&str> {
+    for lead in ["function call to '", "Function '", "function '", "No function matches the given name and argument types '"] {
+        if let Some(at) = message.find(lead) {
+            let rest = &message[at + lead.len()..];
+            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+            return Some(&rest[..end]).filter(|name| !name.is_empty());
+        }
+    }
+    None
+}
+
+/// The first text between double quotes.
+fn quoted(text: &str) -> Option<&str> {
+    text.split('"').nth(1)
+}
+
+/// DataFusion's message without its kind, backtrace and further lines, beginning in lower case.
+pub(crate) fn one_line(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default().trim();
+    let line = line.strip_prefix("Error during planning: ").unwrap_or(line).trim_end_matches('.');
+    let mut chars = line.chars();
+    match (chars.next(), chars.clone().next()) {
+        (Some(first), Some(second)) if !second.is_uppercase() => first.to_lowercase().chain(chars).collect(),
+        _ => line.to_string(),
+    }
+}

@@ -1,0 +1,342 @@
+//! From an optimised logical plan to nodes of the streaming plan.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Int32Array, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::{LogicalPlan, TableScan, Values};
+use thalweg_core::{Code, Diagnostic, Span, TableDefinition};
+use thalweg_plan::{
+    AssignWindow, Exchange, Input, Node, NodeKind, OperatorId, Plan, Properties, StateLifetime, TimeAttribute, TimeKind,
+    TimeZoneRule, Window, WindowColumns,
+};
+
+use super::context::ScannedTable;
+use super::relation::{Origin, PendingWindow, Relation, WindowPart, field};
+use super::source::BuiltSource;
+use super::window_node::WindowNode;
+use super::{PlannerInput, expression, span};
+
+/// Builds one streaming plan from one or more logical plans.
+pub(crate) struct Lowering<'a> {
+    pub(crate) input: &'a PlannerInput<'a>,
+    pub(crate) plan: Plan,
+    /// The tables that are read, with the positions of the columns that any of the logical plans needs.
+    pub(crate) needed: HashMap<String, (Arc<TableDefinition>, BTreeSet<usize>)>,
+    pub(crate) sources: HashMap<String, BuiltSource>,
+}
+
+impl<'a> Lowering<'a> {
+    /// Looks through all of `logical_plans` for what they read; they are then lowered one by one.
+    pub(crate) fn new<'p>(input: &'a PlannerInput<'a>, logical_plans: impl IntoIterator<Item = &'p LogicalPlan>) -> Self {
+        let mut needed: HashMap<String, (Arc<TableDefinition>, BTreeSet<usize>)> = HashMap::new();
+        for logical in logical_plans {
+            let _ = logical.apply(|node| {
+                if let LogicalPlan::TableScan(scan) = node
+                    && let Some(table) = scan.source.downcast_ref::<ScannedTable>()
+                {
+                    let entry = needed
+                        .entry(table.definition.name.clone())
+                        .or_insert_with(|| (table.definition.clone(), BTreeSet::new()));
+                    entry.1.extend(scanned_columns(scan));
+                }
+                Ok(TreeNodeRecursion::Continue)
+            });
+        }
+        Lowering { input, plan: Plan::default(), needed, sources: HashMap::new() }
+    }
+
+    pub(crate) fn lower(&mut self, logical: &LogicalPlan) -> Result<Relation, Diagnostic> {
+        match logical {
+            LogicalPlan::TableScan(scan) => self.scan(scan),
+            LogicalPlan::SubqueryAlias(alias) => {
+                Ok(Relation { schema: alias.schema.clone(), ..self.lower(&alias.input)? })
+            }
+            LogicalPlan::Projection(projection) => {
+                let relation = self.lower(&projection.input)?;
+                self.project(relation, &projection.expr, &projection.schema)
+            }
+            LogicalPlan::Filter(filter) => {
+                let relation = self.lower(&filter.input)?;
+                self.filter(relation, &filter.predicate)
+            }
+            LogicalPlan::Union(union) => self.union(union),
+            LogicalPlan::Aggregate(aggregate) => {
+                let relation = self.lower(&aggregate.input)?;
+                self.aggregate(relation, aggregate)
+            }
+            LogicalPlan::Values(values) => self.values(values),
+            LogicalPlan::EmptyRelation(empty) => {
+                let rows = usize::from(empty.produce_one_row);
+                let columns: Vec<ArrayRef> =
+                    empty.schema.fields().iter().map(|field| datafusion::arrow::array::new_null_array(field.data_type(), rows)).collect();
+                self.values_node(columns, empty.schema.clone(), rows)
+            }
+            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<WindowNode>() {
+                Some(window) => self.window(window),
+                None => Err(not_yet(extension.node.name(), None)),
+            },
+            other => Err(not_yet(&kind_of(other), span::of_exprs(&other.expressions()))),
+        }
+    }
+
+    /// Adds a node; its id is given by the plan.
+    pub(crate) fn add(
+        &mut self,
+        kind: NodeKind,
+        inputs: Vec<Input>,
+        schema: SchemaRef,
+        properties: Properties,
+        place: Option<Span>,
+    ) -> usize {
+        self.plan.add(Node { id: OperatorId(String::new()), kind, inputs, schema, properties, span: place })
+    }
+
+    pub(crate) fn properties(&self, node: usize) -> &Properties {
+        &self.plan.nodes[node].properties
+    }
+
+    pub(crate) fn schema(&self, node: usize) -> &SchemaRef {
+        &self.plan.nodes[node].schema
+    }
+
+    fn scan(&mut self, scan: &TableScan) -> Result<Relation, Diagnostic> {
+        let Some(table) = scan.source.downcast_ref::<ScannedTable>() else {
+            return Err(not_yet("this source of rows", None));
+        };
+        let source = self.source(&table.definition.name)?;
+        let origins = scanned_columns(scan)
+            .map(|column| {
+                let position = source.columns.iter().position(|declared| *declared == column);
+                position.map(Origin::Node).expect("all columns of all scans were collected")
+            })
+            .collect();
+        Ok(Relation { node: source.node, schema: scan.projected_schema.clone(), origins, window: None })
+    }
+
+    fn window(&mut self, window: &WindowNode) -> Result<Relation, Diagnostic> {
+        let input = self.lower(&window.input)?;
+        let input = self.assign_window(input)?;
+        let Some(Origin::Node(time_column)) = input.origin_of_column(&window.time_column) else {
+            return Err(not_yet("a window over this column", window.call.time_place));
+        };
+        let is_time = self
+            .properties(input.node)
+            .time_attributes
+            .iter()
+            .any(|attribute| attribute.column == time_column && attribute.kind == TimeKind::Event);
+        let data_type = self.schema(input.node).field(time_column).data_type().clone();
+        let (true, DataType::Timestamp(_, zone)) = (is_time, &data_type) else {
+            return Err(self.no_time_attribute(window, &data_type));
+        };
+        let zone = match zone {
+            Some(_) => TimeZoneRule::Zone(self.input.time_zone.clone()),
+            None => TimeZoneRule::Local,
+        };
+        let mut origins = input.origins.clone();
+        origins.extend(WindowPart::ALL.map(Origin::Window));
+        let pending = PendingWindow {
+            window: Window { kind: window.call.kind, offset_ms: window.call.offset_ms, zone },
+            call: window.call,
+            time_column,
+            filters: vec![],
+        };
+        Ok(Relation {
+            node: input.node,
+            schema: datafusion::logical_expr::UserDefinedLogicalNodeCore::schema(window).clone(),
+            origins,
+            window: Some(pending),
+        })
+    }
+
+    fn no_time_attribute(&self, window: &WindowNode, data_type: &DataType) -> Diagnostic {
+        let column = &window.time_column.name;
+        let finding = Diagnostic::error(
+            Code::NO_TIME_ATTRIBUTE,
+            format!("{} needs a time attribute, and \"{column}\" is none", window.call.kind.name()),
+        )
+        .label_opt(window.call.time_place.or(window.call.place), "not a time attribute");
+        if !matches!(data_type, DataType::Timestamp(..)) {
+            return finding.help(format!(
+                "it is {}; a time attribute is a TIMESTAMP(3) or TIMESTAMP_LTZ(3) column with a WATERMARK",
+                super::type_name::sql_type_name(data_type)
+            ));
+        }
+        finding.help(format!(
+            "declare it in CREATE TABLE: WATERMARK FOR {column} AS {column} - INTERVAL '5' SECOND;\n\
+             a CAST or an expression makes an ordinary timestamp of a time attribute"
+        ))
+    }
+
+    /// Makes a pending window a node, so that its columns exist; conditions on them follow as a filter.
+    pub(crate) fn assign_window(&mut self, relation: Relation) -> Result<Relation, Diagnostic> {
+        let Some(pending) = relation.window else {
+            return Ok(relation);
+        };
+        let input = relation.node;
+        let base = self.schema(input).fields().len();
+        let mut fields: Vec<_> = self.schema(input).fields().iter().cloned().collect();
+        fields.extend(window_fields(self.schema(input).field(pending.time_column).data_type()));
+        let before = self.properties(input).clone();
+        let properties = Properties {
+            // As in Flink, the old time column is an ordinary timestamp from here on.
+            time_attributes: vec![TimeAttribute { column: base + 2, kind: TimeKind::Event }],
+            window: Some(WindowColumns { start: Some(base), end: Some(base + 1), time: Some(base + 2) }),
+            upsert_key: None,
+            state: StateLifetime::Stateless,
+            ..before
+        };
+        let kind = NodeKind::AssignWindow(AssignWindow { window: pending.window.clone(), time_column: pending.time_column });
+        let edge = Input { node: input, exchange: Exchange::Forward };
+        let node = self.add(kind, vec![edge], Arc::new(Schema::new(fields)), properties, pending.call.place);
+        let part = |part: WindowPart| match part {
+            WindowPart::Start => base,
+            WindowPart::End => base + 1,
+            WindowPart::Time => base + 2,
+        };
+        let origins = relation
+            .origins
+            .iter()
+            .map(|origin| match origin {
+                Origin::Node(column) => Origin::Node(*column),
+                Origin::Window(window) => Origin::Node(part(*window)),
+            })
+            .collect();
+        let node = self.filter_window_columns(node, &pending.filters, &part)?;
+        Ok(Relation { node, schema: relation.schema, origins, window: None })
+    }
+
+    fn union(&mut self, union: &datafusion::logical_expr::Union) -> Result<Relation, Diagnostic> {
+        let names: Vec<String> = union.schema.fields().iter().map(|field| field.name().clone()).collect();
+        let mut inputs = vec![];
+        for logical in &union.inputs {
+            let relation = self.lower(logical)?;
+            inputs.push(self.settle(relation, &names)?);
+        }
+        let fields: Vec<Field> = (0..names.len())
+            .map(|column| {
+                let data_type = self.schema(inputs[0]).field(column).data_type().clone();
+                let nullable = inputs.iter().any(|input| self.schema(*input).field(column).is_nullable());
+                Field::new(&names[column], data_type, nullable)
+            })
+            .collect();
+        let all: Vec<&Properties> = inputs.iter().map(|input| self.properties(*input)).collect();
+        let time_attributes = all[0]
+            .time_attributes
+            .iter()
+            .filter(|attribute| all.iter().all(|properties| properties.time_attributes.contains(attribute)))
+            .cloned()
+            .collect();
+        let properties = Properties {
+            updating: all.iter().any(|properties| properties.updating),
+            upsert_key: None,
+            time_attributes,
+            window: None,
+            state: StateLifetime::Stateless,
+            bounded: all.iter().all(|properties| properties.bounded),
+        };
+        let edges = inputs.into_iter().map(|node| Input { node, exchange: Exchange::Forward }).collect();
+        let node = self.add(NodeKind::Union, edges, Arc::new(Schema::new(fields)), properties, None);
+        Ok(whole(node, union.schema.clone()))
+    }
+
+    fn values(&mut self, values: &Values) -> Result<Relation, Diagnostic> {
+        let mut columns: Vec<Vec<ScalarValue>> = vec![vec![]; values.schema.fields().len()];
+        let one_row = RecordBatch::try_new_with_options(
+            Arc::new(Schema::empty()),
+            vec![],
+            &RecordBatchOptions::new().with_row_count(Some(1)),
+        )
+        .expect("a row without columns");
+        for row in &values.values {
+            for (column, expr) in row.iter().enumerate() {
+                let planned = expression::create(expr, &DFSchema::empty(), "a value of VALUES")?;
+                let value = planned
+                    .physical
+                    .evaluate(&one_row)
+                    .and_then(|value| value.into_array(1))
+                    .and_then(|array| ScalarValue::try_from_array(&array, 0))
+                    .and_then(|value| value.cast_to(values.schema.field(column).data_type()))
+                    .map_err(|error| super::error::finding(&error, None))?;
+                columns[column].push(value);
+            }
+        }
+        let rows = values.values.len();
+        let columns: Vec<ArrayRef> = columns
+            .into_iter()
+            .map(ScalarValue::iter_to_array)
+            .collect::<Result<_, _>>()
+            .map_err(|error| super::error::finding(&error, None))?;
+        self.values_node(columns, values.schema.clone(), rows)
+    }
+
+    /// Rows that stand in the query. A row without columns gets one that nobody reads, so that it can be counted.
+    fn values_node(
+        &mut self,
+        mut columns: Vec<ArrayRef>,
+        schema: datafusion::common::DFSchemaRef,
+        rows: usize,
+    ) -> Result<Relation, Diagnostic> {
+        let mut fields: Vec<Field> = schema
+            .fields()
+            .iter()
+            .zip(&columns)
+            .map(|(field, column)| Field::new(field.name(), column.data_type().clone(), field.is_nullable() || column.null_count() > 0))
+            .collect();
+        let width = fields.len();
+        if columns.is_empty() {
+            fields.push(Field::new("row", DataType::Int32, false));
+            columns.push(Arc::new(Int32Array::from_iter_values(0..i32::try_from(rows).unwrap_or(i32::MAX))));
+        }
+        let node_schema = Arc::new(Schema::new(fields));
+        let batch = RecordBatch::try_new(node_schema.clone(), columns)
+            .map_err(|error| super::error::finding(&error.into(), None))?;
+        let properties = Properties { bounded: true, ..Properties::default() };
+        let node = self.add(NodeKind::Values(batch), vec![], node_schema, properties, None);
+        Ok(Relation { node, schema, origins: (0..width).map(Origin::Node).collect(), window: None })
+    }
+}
+
+/// A relation whose logical columns are the node's.
+pub(crate) fn whole(node: usize, schema: datafusion::common::DFSchemaRef) -> Relation {
+    let origins = (0..schema.fields().len()).map(Origin::Node).collect();
+    Relation { node, schema, origins, window: None }
+}
+
+/// The three columns of a window over a time column of this type.
+pub(crate) fn window_fields(time_type: &DataType) -> [Arc<Field>; 3] {
+    let bound = DataType::Timestamp(datafusion::arrow::datatypes::TimeUnit::Microsecond, None);
+    [
+        field(WindowPart::Start.name(), &bound, false),
+        field(WindowPart::End.name(), &bound, false),
+        field(WindowPart::Time.name(), time_type, false),
+    ]
+}
+
+fn scanned_columns(scan: &TableScan) -> impl Iterator<Item = usize> + '_ {
+    let all = 0..scan.source.schema().fields().len();
+    let chosen = scan.projection.as_ref().map(|columns| columns.iter().copied());
+    chosen.into_iter().flatten().chain(all.filter(|_| scan.projection.is_none()))
+}
+
+pub(crate) fn not_yet(what: &str, place: Option<Span>) -> Diagnostic {
+    Diagnostic::error(Code::NOT_YET, format!("{what} does not run yet")).label_opt(place, "this")
+}
+
+fn kind_of(plan: &LogicalPlan) -> String {
+    match plan {
+        LogicalPlan::Join(_) => "a join".to_string(),
+        LogicalPlan::Sort(_) => "ORDER BY".to_string(),
+        LogicalPlan::Limit(_) => "LIMIT".to_string(),
+        LogicalPlan::Window(_) => "an OVER window".to_string(),
+        LogicalPlan::Distinct(_) => "SELECT DISTINCT".to_string(),
+        LogicalPlan::Unnest(_) => "UNNEST".to_string(),
+        other => {
+            let text = other.display().to_string();
+            text.split([':', ' ']).next().unwrap_or("this part of the query").to_string()
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Operators and special syntax with Flink's types.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::{Expr, ExprSchemable, cast};
+use datafusion::sql::sqlparser::ast::BinaryOperator;
+use thalweg_core::{Code, Diagnostic};
+
+use super::decimal::{self, DecimalOperator};
+use super::error::refuse;
+use super::function_registry::FunctionRegistry;
+use super::span;
+use super::type_name::sql_type_name;
+
+/// Plans what DataFusion's binder would plan with other types or another function than Flink.
+#[derive(Debug)]
+pub(crate) struct FlinkOperators {
+    functions: Arc<FunctionRegistry>,
+}
+
+impl FlinkOperators {
+    pub(crate) fn new(functions: Arc<FunctionRegistry>) -> Self {
+        FlinkOperators { functions }
+    }
+
+    /// A call of the first of `names` that the session has from us or from DataFusion.
+    fn call(&self, names: &[&str], args: Vec<Expr>) -> PlannerResult<Vec<Expr>> {
+        match names.iter().find_map(|name| self.functions.scalar(name)) {
+            Some(function) => PlannerResult::Planned(Expr::ScalarFunction(ScalarFunction::new_udf(function, args))),
+            None => PlannerResult::Original(args),
+        }
+    }
+}
+
+impl ExprPlanner for FlinkOperators {
+    fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        let RawBinaryExpr { op, left, right } = expr;
+        let (left, right) = (narrow(left), narrow(right));
+        let (left_type, right_type) = (left.get_type(schema)?, right.get_type(schema)?);
+        check_families(&op, (&left, &left_type), (&right, &right_type)).map_err(|finding| refuse(*finding))?;
+        let mixed = (left_type.is_floating() && is_decimal(&right_type)) || (is_decimal(&left_type) && right_type.is_floating());
+        let (left, right) =
+            if mixed { (cast(left, DataType::Float64), cast(right, DataType::Float64)) } else { (left, right) };
+        if let Some(operator) = DecimalOperator::from_sql(&op)
+            && (is_decimal(&left_type) && is_exact(&right_type) || is_exact(&left_type) && is_decimal(&right_type))
+        {
+            return Ok(PlannerResult::Planned(decimal::call(operator, left, right)));
+        }
+        Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
+    }
+
+    fn plan_extract(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        Ok(self.call(&["extract"], args))
+    }
+
+    fn plan_substring(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        Ok(self.call(&["substring"], args))
+    }
+
+    fn plan_overlay(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        Ok(self.call(&["overlay"], args))
+    }
+}
+
+/// A whole number in the text is an INT where it fits, as in Flink; DataFusion makes it a BIGINT.
+pub(crate) fn narrow(expr: Expr) -> Expr {
+    match expr {
+        Expr::Literal(ScalarValue::Int64(Some(value)), metadata) => match i32::try_from(value) {
+            Ok(small) => Expr::Literal(ScalarValue::Int32(Some(small)), metadata),
+            Err(_) => Expr::Literal(ScalarValue::Int64(Some(value)), metadata),
+        },
+        other => other,
+    }
+}
+
+fn is_decimal(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Decimal128(..))
+}
+
+fn is_exact(data_type: &DataType) -> bool {
+    is_decimal(data_type) || data_type.is_signed_integer()
+}
+
+/// Types that can be compared with each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Family {
+    Number,
+    Text,
+    Bytes,
+    Boolean,
+    Date,
+    Time,
+    Timestamp,
+    Interval,
+    Nested,
+    /// NULL, and types that only DataFusion's functions make.
+    Other,
+}
+
+impl Family {
+    fn of(data_type: &DataType) -> Self {
+        match data_type {
+            number if number.is_numeric() => Family::Number,
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Family::Text,
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView => Family::Bytes,
+            DataType::Boolean => Family::Boolean,
+            DataType::Date32 | DataType::Date64 => Family::Date,
+            DataType::Time32(_) | DataType::Time64(_) => Family::Time,
+            DataType::Timestamp(..) => Family::Timestamp,
+            DataType::Interval(_) | DataType::Duration(_) => Family::Interval,
+            nested if nested.is_nested() => Family::Nested,
+            _ => Family::Other,
+        }
+    }
+
+    fn is_temporal(self) -> bool {
+        matches!(self, Family::Date | Family::Time | Family::Timestamp)
+    }
+}
+
+/// Refuses what Flink refuses and DataFusion would make work by a silent cast.
+fn check_families(op: &BinaryOperator, left: (&Expr, &DataType), right: (&Expr, &DataType)) -> Result<(), Box<Diagnostic>> {
+    use BinaryOperator as Op;
+    let families = (Family::of(left.1), Family::of(right.1));
+    if families.0 == Family::Other || families.1 == Family::Other {
+        return Ok(());
+    }
+    let (fits, help) = match op {
+        Op::Eq | Op::NotEq | Op::Lt | Op::LtEq | Op::Gt | Op::GtEq | Op::Spaceship => {
+            let text_and_time = matches!(families, (Family::Text, time) | (time, Family::Text) if time.is_temporal());
+            (families.0 == families.1 || text_and_time, "CAST one side to the type of the other")
+        }
+        Op::Plus | Op::Minus | Op::Multiply | Op::Divide | Op::Modulo => {
+            let refused = |family| matches!(family, Family::Text | Family::Bytes | Family::Boolean | Family::Nested);
+            (!refused(families.0) && !refused(families.1), "CAST it to a number")
+        }
+        Op::StringConcat => {
+            let texts = families == (Family::Text, Family::Text) || families == (Family::Bytes, Family::Bytes);
+            (texts || families == (Family::Nested, Family::Nested), "CAST it to STRING")
+        }
+        Op::And | Op::Or => (families == (Family::Boolean, Family::Boolean), "both sides are conditions, such as amount > 0"),
+        _ => (true, ""),
+    };
+    if fits {
+        return Ok(());
+    }
+    let message = format!("{op} cannot take {} and {}", sql_type_name(left.1), sql_type_name(right.1));
+    let place = span::union(span::of_expr(left.0), span::of_expr(right.0));
+    Err(Box::new(Diagnostic::error(Code::TYPE_MISMATCH, message).label_opt(place, "here").help(help)))
+}

@@ -1,0 +1,126 @@
+//! From a bound plan to one whose types are settled, with filters and projections near the tables.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, DFSchemaRef, Result};
+use datafusion::common::config::ConfigOptions;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast};
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
+use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
+use datafusion::optimizer::optimize_unions::OptimizeUnions;
+use datafusion::optimizer::push_down_filter::PushDownFilter;
+use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
+use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
+use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerContext, OptimizerRule};
+
+use super::context::config_options;
+use super::operator::narrow;
+
+/// Settles types, then moves filters down and drops columns that nobody reads.
+///
+/// Left out of DataFusion's rules on purpose: those that know an end of the input (limits, empty relations), that turn
+/// DISTINCT aggregates into two groupings, and that plan joins and subqueries.
+pub(crate) fn optimise(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = analyse(plan)?;
+    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
+        Arc::new(OptimizeUnions::new()),
+        Arc::new(SimplifyExpressions::new()),
+        Arc::new(ReplaceDistinctWithAggregate::new()),
+        Arc::new(EliminateDuplicatedExpr::new()),
+        Arc::new(PushDownFilter::new()),
+        Arc::new(OptimizeProjections::new()),
+    ];
+    let context = OptimizerContext::new_with_config_options(Arc::new(config_options())).without_query_execution_start_time();
+    Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {})
+}
+
+/// Settles types only.
+pub(crate) fn analyse(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let analyzer = Analyzer::with_rules(vec![Arc::new(NarrowLiterals), Arc::new(TypeCoercion::new()), Arc::new(PlainTexts)]);
+    analyzer.execute_and_check(plan, &config_options(), |_, _| {})
+}
+
+/// As [`optimise`], for one expression over `schema`.
+pub(crate) fn optimise_expression(expr: Expr, schema: &DFSchemaRef) -> Result<Expr> {
+    let narrowed = expr.transform_up(|part| Ok(Transformed::yes(narrow(part))))?.data;
+    let simplifier = ExprSimplifier::new(
+        SimplifyContext::builder().with_schema(schema.clone()).with_config_options(Arc::new(config_options())).build(),
+    );
+    let coerced = simplifier.coerce(narrowed, schema)?;
+    simplifier.simplify(plain_text(coerced, schema)?)
+}
+
+/// Whole numbers in the text become INT where they fit.
+#[derive(Debug)]
+struct NarrowLiterals;
+
+impl AnalyzerRule for NarrowLiterals {
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let rewritten = plan.transform_up_with_subqueries(|node| {
+            if let LogicalPlan::Values(values) = node {
+                let rows = values
+                    .values
+                    .into_iter()
+                    .map(|row| row.into_iter().map(narrow).collect())
+                    .collect();
+                return Ok(Transformed::yes(LogicalPlanBuilder::values(rows)?.build()?));
+            }
+            rewrite_expressions(node, |expr| expr.transform_up(|part| Ok(Transformed::yes(narrow(part)))).map(|done| done.data))
+        })?;
+        Ok(rewritten.data)
+    }
+
+    fn name(&self) -> &str {
+        "narrow_literals"
+    }
+}
+
+/// Functions that give a view of a text give a text: the engine's columns are Utf8 and Binary.
+#[derive(Debug)]
+struct PlainTexts;
+
+impl AnalyzerRule for PlainTexts {
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let rewritten = plan.transform_up_with_subqueries(|node| {
+            let mut schema = DFSchema::empty();
+            for input in node.inputs() {
+                schema.merge(input.schema());
+            }
+            rewrite_expressions(node, |expr| plain_text(expr, &schema))
+        })?;
+        Ok(rewritten.data)
+    }
+
+    fn name(&self) -> &str {
+        "plain_texts"
+    }
+}
+
+fn plain_text(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    let rewritten = expr.transform_up(|part| {
+        if !matches!(part, Expr::ScalarFunction(_)) {
+            return Ok(Transformed::no(part));
+        }
+        Ok(match part.get_type(schema)? {
+            DataType::Utf8View | DataType::LargeUtf8 => Transformed::yes(cast(part, DataType::Utf8)),
+            DataType::BinaryView | DataType::LargeBinary => Transformed::yes(cast(part, DataType::Binary)),
+            _ => Transformed::no(part),
+        })
+    })?;
+    Ok(rewritten.data)
+}
+
+/// Rewrites the expressions of one node and settles its schema, keeping the names of its columns.
+fn rewrite_expressions(node: LogicalPlan, rewrite: impl Fn(Expr) -> Result<Expr>) -> Result<Transformed<LogicalPlan>> {
+    let names = NamePreserver::new(&node);
+    let mapped = node.map_expressions(|expr| {
+        let name = names.save(&expr);
+        Ok(Transformed::yes(name.restore(rewrite(expr)?)))
+    })?;
+    Ok(Transformed::yes(mapped.data.recompute_schema()?))
+}

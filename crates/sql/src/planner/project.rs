@@ -1,0 +1,254 @@
+//! Projections and filters.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{Field, Schema};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchemaRef, ScalarValue};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
+use datafusion::logical_expr::Expr as LogicalExpr;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use thalweg_core::Diagnostic;
+use thalweg_plan::{Exchange, Expr, Filter, Input, NodeKind, Project, Properties, StateLifetime};
+
+use super::expression;
+use super::lower::Lowering;
+use super::relation::{Origin, Relation, WindowPart, position_of, positional_column, positional_schema, projected};
+use super::span;
+
+impl Lowering<'_> {
+    /// `exprs` over `relation`, under the names of `schema`. Mere choice and order of columns makes no node.
+    pub(crate) fn project(
+        &mut self,
+        relation: Relation,
+        exprs: &[LogicalExpr],
+        schema: &DFSchemaRef,
+    ) -> Result<Relation, Diagnostic> {
+        if let Some(origins) = exprs.iter().map(|expr| relation.origin_of(expr)).collect::<Option<Vec<Origin>>>() {
+            return Ok(Relation { schema: schema.clone(), origins, ..relation });
+        }
+        let over_node = |origin| matches!(origin, Origin::Node(_));
+        let computed_over_node =
+            exprs.iter().all(|expr| relation.origin_of(expr).is_some() || relation.all_origins(expr, over_node));
+        let mut relation = if computed_over_node { relation } else { self.assign_window(relation)? };
+        let mut project = ProjectBuilder::default();
+        let mut origins = vec![];
+        for (expr, field) in exprs.iter().zip(schema.fields()) {
+            origins.push(match relation.origin_of(expr) {
+                Some(Origin::Window(part)) => Origin::Window(part),
+                Some(Origin::Node(column)) => Origin::Node(project.push_column(self, relation.node, column, field.name())),
+                None => Origin::Node(project.push(self.expression(&relation, expr, field.name())?, field.name())),
+            });
+        }
+        if let Some(pending) = &mut relation.window {
+            pending.time_column = project.column(self, relation.node, pending.time_column);
+        }
+        let node = project.add(self, relation.node);
+        Ok(Relation { node, schema: schema.clone(), origins, window: relation.window })
+    }
+
+    /// The rows of `relation` for which `predicate` is true. Conditions on a pending window's columns alone wait for it.
+    pub(crate) fn filter(&mut self, relation: Relation, predicate: &LogicalExpr) -> Result<Relation, Diagnostic> {
+        let mut relation = relation;
+        let conditions: Vec<&LogicalExpr> =
+            split_conjunction(predicate).into_iter().filter(|condition| !is_true(condition)).collect();
+        let over_node = |origin| matches!(origin, Origin::Node(_));
+        let over_window = |origin| matches!(origin, Origin::Window(_));
+        let mixed = conditions.iter().any(|condition| {
+            !relation.all_origins(condition, over_node) && !relation.all_origins(condition, over_window)
+        });
+        if mixed {
+            relation = self.assign_window(relation)?;
+        }
+        let mut on_rows = vec![];
+        for condition in conditions {
+            if relation.all_origins(condition, over_node) {
+                on_rows.push(condition.clone());
+            } else {
+                let condition = window_condition(&relation, condition);
+                if let Some(pending) = &mut relation.window {
+                    pending.filters.push(condition);
+                }
+            }
+        }
+        if let Some(predicate) = conjunction(on_rows) {
+            let predicate = self.expression(&relation, &predicate, "a condition")?;
+            relation.node = self.filter_node(relation.node, predicate);
+        }
+        Ok(relation)
+    }
+
+    /// Conditions on window columns by their plain names, now that `position` says where those are in `node`.
+    pub(crate) fn filter_window_columns(
+        &mut self,
+        node: usize,
+        filters: &[LogicalExpr],
+        position: &dyn Fn(WindowPart) -> usize,
+    ) -> Result<usize, Diagnostic> {
+        let Some(predicate) = conjunction(filters.to_vec()) else {
+            return Ok(node);
+        };
+        let placed = map_columns(predicate, &|column| {
+            WindowPart::ALL.into_iter().find(|part| part.name() == column.name).map(position)
+        });
+        let predicate = self.positional(node, &placed, "a condition")?;
+        Ok(self.filter_node(node, predicate))
+    }
+
+    fn filter_node(&mut self, input: usize, predicate: Expr) -> usize {
+        let properties = Properties { state: StateLifetime::Stateless, ..self.properties(input).clone() };
+        let schema = self.schema(input).clone();
+        let place = predicate.span;
+        let edge = Input { node: input, exchange: Exchange::Forward };
+        self.add(NodeKind::Filter(Filter { predicate }), vec![edge], schema, properties, place)
+    }
+
+    /// `expr` over the logical columns of `relation`, none of which belongs to a pending window.
+    pub(crate) fn expression(&self, relation: &Relation, expr: &LogicalExpr, what: &str) -> Result<Expr, Diagnostic> {
+        let placed = map_columns(expr.clone(), &|column| match relation.origin_of_column(column) {
+            Some(Origin::Node(position)) => Some(position),
+            Some(Origin::Window(_)) | None => None,
+        });
+        let mut planned = self.positional(relation.node, &placed, what)?;
+        planned.span = span::of_expr(expr);
+        Ok(planned)
+    }
+
+    /// `expr` over the columns `#0`, `#1`… of `node`.
+    fn positional(&self, node: usize, expr: &LogicalExpr, what: &str) -> Result<Expr, Diagnostic> {
+        let schema = self.schema(node);
+        let name = |position: usize| schema.field(position).name().clone();
+        let planned = expression::create_named(expr, &positional_schema(schema), what, &|column| {
+            position_of(column).map_or_else(|| column.name.clone(), name)
+        })?;
+        let renamed = planned.physical.clone().transform_up(|part| {
+            Ok(match part.downcast_ref::<PhysicalColumn>() {
+                Some(column) => {
+                    let column = PhysicalColumn::new(&name(column.index()), column.index());
+                    Transformed::yes(Arc::new(column) as Arc<dyn PhysicalExpr>)
+                }
+                None => Transformed::no(part),
+            })
+        });
+        let physical = renamed.map_err(|error| super::error::finding(&error, None))?.data;
+        Ok(Expr { physical, ..planned })
+    }
+
+    /// A node whose columns are exactly the logical columns of `relation` under `names`.
+    pub(crate) fn settle(&mut self, relation: Relation, names: &[String]) -> Result<usize, Diagnostic> {
+        let relation = self.assign_window(relation)?;
+        let schema = self.schema(relation.node);
+        let as_is = schema.fields().len() == names.len()
+            && relation.origins.iter().enumerate().all(|(position, origin)| *origin == Origin::Node(position))
+            && schema.fields().iter().zip(names).all(|(field, name)| field.name() == name);
+        if as_is {
+            return Ok(relation.node);
+        }
+        let mut project = ProjectBuilder::default();
+        for (origin, name) in relation.origins.iter().zip(names) {
+            if let Origin::Node(column) = origin {
+                project.push_column(self, relation.node, *column, name);
+            }
+        }
+        Ok(project.add(self, relation.node))
+    }
+}
+
+/// Collects the columns of a `Project`.
+#[derive(Default)]
+pub(crate) struct ProjectBuilder {
+    exprs: Vec<Expr>,
+    fields: Vec<Field>,
+    /// The input column that each merely passes on.
+    passed: Vec<Option<usize>>,
+}
+
+impl ProjectBuilder {
+    /// Adds an expression; returns its position.
+    pub(crate) fn push(&mut self, expr: Expr, name: &str) -> usize {
+        self.fields.push(Field::new(name, expr.data_type.clone(), expr.nullable));
+        self.passed.push(expr.as_column());
+        self.exprs.push(expr);
+        self.exprs.len() - 1
+    }
+
+    /// Passes on a column of `node` under a name; returns its position.
+    pub(crate) fn push_column(&mut self, lowering: &Lowering, node: usize, column: usize, name: &str) -> usize {
+        let field = lowering.schema(node).field(column);
+        let expr = Expr {
+            physical: Arc::new(PhysicalColumn::new(field.name(), column)),
+            text: field.name().clone(),
+            data_type: field.data_type().clone(),
+            nullable: field.is_nullable(),
+            span: None,
+        };
+        self.push(expr, name)
+    }
+
+    /// The position of a column of `node`, added under its own name if it is not there.
+    pub(crate) fn column(&mut self, lowering: &Lowering, node: usize, column: usize) -> usize {
+        match self.passed.iter().position(|passed| *passed == Some(column)) {
+            Some(position) => position,
+            None => {
+                let name = lowering.schema(node).field(column).name().clone();
+                self.push_column(lowering, node, column, &name)
+            }
+        }
+    }
+
+    /// The position of the expression with this text.
+    pub(crate) fn find(&self, text: &str) -> Option<usize> {
+        self.exprs.iter().position(|expr| expr.text == text)
+    }
+
+    /// Adds the node.
+    pub(crate) fn add(self, lowering: &mut Lowering, input: usize) -> usize {
+        let properties = projected(lowering.properties(input), &self.passed);
+        let place = self.exprs.iter().fold(None, |found, expr| span::union(found, expr.span));
+        let edge = Input { node: input, exchange: Exchange::Forward };
+        let schema = Arc::new(Schema::new(self.fields));
+        lowering.add(NodeKind::Project(Project { exprs: self.exprs }), vec![edge], schema, properties, place)
+    }
+}
+
+/// `expr` with each column that has a position replaced by `#position`. Places are kept.
+pub(crate) fn map_columns(
+    expr: LogicalExpr,
+    position: &dyn Fn(&datafusion::common::Column) -> Option<usize>,
+) -> LogicalExpr {
+    let mapped = expr.transform_up(|part| {
+        Ok(match &part {
+            LogicalExpr::Column(column) => match position(column) {
+                Some(position) => {
+                    let spans = column.spans().clone();
+                    Transformed::yes(LogicalExpr::Column(positional_column(position).with_spans(spans)))
+                }
+                None => Transformed::no(part),
+            },
+            _ => Transformed::no(part),
+        })
+    });
+    mapped.expect("renaming columns cannot fail").data
+}
+
+/// A condition over a pending window's columns alone, with their plain names.
+fn window_condition(relation: &Relation, condition: &LogicalExpr) -> LogicalExpr {
+    let mapped = condition.clone().transform_up(|part| {
+        Ok(match &part {
+            LogicalExpr::Column(column) => match relation.origin_of_column(column) {
+                Some(Origin::Window(window)) => {
+                    let plain = datafusion::common::Column::new_unqualified(window.name()).with_spans(column.spans().clone());
+                    Transformed::yes(LogicalExpr::Column(plain))
+                }
+                _ => Transformed::no(part),
+            },
+            _ => Transformed::no(part),
+        })
+    });
+    mapped.expect("renaming columns cannot fail").data
+}
+
+fn is_true(condition: &LogicalExpr) -> bool {
+    matches!(condition, LogicalExpr::Literal(ScalarValue::Boolean(Some(true)), _))
+}

@@ -1,0 +1,141 @@
+//! Changes to the syntax tree that give DataFusion's binder Flink's names and literals.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    CastKind, CeilFloorKind, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, ObjectName, Query, Select, SelectItem, Value, ValueWithSpan,
+    VisitMut, VisitorMut,
+};
+use datafusion::sql::sqlparser::tokenizer::Span;
+
+use super::interval;
+
+/// Rewrites `query`, subqueries included:
+///
+/// - every select item gets a name: its column's, else `EXPR$0` by position; a name used before gets a number;
+/// - `1e3` becomes a DOUBLE, as all other numbers with a point are DECIMAL;
+/// - intervals are spelled out; the unit in `TIMESTAMPADD(SECOND, …)` and `FLOOR(ts TO DAY)` becomes a text.
+pub(crate) fn rewrite(query: &Query) -> Query {
+    let mut query = query.clone();
+    let _ = query.visit(&mut Rewrite);
+    query
+}
+
+/// As [`rewrite`], for an expression that stands alone.
+pub(crate) fn rewrite_expression(mut expr: Expr) -> Expr {
+    let _ = expr.visit(&mut Rewrite);
+    expr
+}
+
+struct Rewrite;
+
+impl VisitorMut for Rewrite {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        name_items(&mut select.projection);
+        if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
+            let mut unique: Vec<Expr> = vec![];
+            for expr in exprs.drain(..) {
+                if !unique.contains(&expr) {
+                    unique.push(expr);
+                }
+            }
+            *exprs = unique;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let place = match expr {
+            Expr::Value(value) => value.span,
+            _ => Span::empty(),
+        };
+        match expr {
+            Expr::Value(ValueWithSpan { value: Value::Number(number, _), .. }) if number.contains(['e', 'E']) => {
+                *expr = cast_text(number.clone(), place, DataType::Double(ExactNumberInfo::None));
+            }
+            Expr::Interval(interval) => interval::normalise(interval),
+            Expr::Function(function) => unit_as_text(function),
+            Expr::Floor { expr: inner, field: CeilFloorKind::DateTimeField(unit) } if *unit != DateTimeField::NoDateTime => {
+                *expr = call("floor", vec![(**inner).clone(), text(unit.to_string(), place)]);
+            }
+            Expr::Ceil { expr: inner, field: CeilFloorKind::DateTimeField(unit) } if *unit != DateTimeField::NoDateTime => {
+                *expr = call("ceil", vec![(**inner).clone(), text(unit.to_string(), place)]);
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn name_items(items: &mut [SelectItem]) {
+    let mut taken: HashSet<String> = HashSet::new();
+    for (position, item) in items.iter_mut().enumerate() {
+        let (expr, name, place) = match item {
+            SelectItem::UnnamedExpr(expr) => {
+                let (name, place) = item_name(expr, position);
+                (expr.clone(), name, place)
+            }
+            SelectItem::ExprWithAlias { expr, alias } => (expr.clone(), alias.value.clone(), alias.span),
+            _ => continue,
+        };
+        let unique = (0..)
+            .map(|attempt: usize| if attempt == 0 { name.clone() } else { format!("{name}{}", attempt - 1) })
+            .find(|candidate| !taken.contains(candidate))
+            .expect("numbers do not run out");
+        taken.insert(unique.clone());
+        *item = SelectItem::ExprWithAlias { expr, alias: Ident { value: unique, quote_style: Some('`'), span: place } };
+    }
+}
+
+/// The name that Flink gives to a select item without one.
+fn item_name(expr: &Expr, position: usize) -> (String, Span) {
+    match expr {
+        Expr::Identifier(ident) => (ident.value.clone(), ident.span),
+        Expr::CompoundIdentifier(parts) if !parts.is_empty() => {
+            let last = &parts[parts.len() - 1];
+            (last.value.clone(), last.span)
+        }
+        Expr::Nested(inner) => item_name(inner, position),
+        _ => (format!("EXPR${position}"), Span::empty()),
+    }
+}
+
+/// `TIMESTAMPDIFF(SECOND, a, b)`: the unit is a word, which DataFusion would take for a column.
+fn unit_as_text(function: &mut Function) {
+    let name = function.name.to_string();
+    if !name.eq_ignore_ascii_case("TIMESTAMPADD") && !name.eq_ignore_ascii_case("TIMESTAMPDIFF") {
+        return;
+    }
+    if let FunctionArguments::List(list) = &mut function.args
+        && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(unit))) = list.args.first_mut()
+        && let Expr::Identifier(ident) = unit
+    {
+        *unit = text(ident.value.to_uppercase(), ident.span);
+    }
+}
+
+fn text(text: String, span: Span) -> Expr {
+    Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), span })
+}
+
+fn cast_text(value: String, span: Span, data_type: DataType) -> Expr {
+    Expr::Cast { kind: CastKind::Cast, expr: Box::new(text(value, span)), data_type, array: false, format: None }
+}
+
+fn call(name: &str, args: Vec<Expr>) -> Expr {
+    let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
+}

@@ -1,0 +1,300 @@
+//! A grouping by the columns of a pending window.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::Schema;
+use datafusion::logical_expr::expr::AggregateFunction as LogicalCall;
+use datafusion::logical_expr::{Aggregate, Expr as LogicalExpr};
+use datafusion::common::{DFSchema, ScalarValue};
+use thalweg_core::{Code, Diagnostic};
+use thalweg_plan::{
+    AggregateCall, AggregateFunction, Exchange, Expr, Input, NodeKind, Properties, StateLifetime, TimeAttribute, TimeKind,
+    WindowAggregate, WindowColumns, WindowKind,
+};
+
+use super::aggregate_function;
+use super::lower::{Lowering, not_yet, window_fields};
+use super::project::ProjectBuilder;
+use super::relation::{Origin, PendingWindow, Relation, WindowPart, field};
+use super::span;
+use super::window_call::not_multiple;
+
+/// What a group expression is.
+enum Group {
+    /// A column of the window, bare.
+    Window(WindowPart),
+    /// Computed from the window's columns alone: the same for all rows of a window, so it is made after the aggregate.
+    OfWindow,
+    /// Position among the keys.
+    Key(usize),
+}
+
+impl Lowering<'_> {
+    /// Lowers a grouping over a window whose start and end are both among the group's columns.
+    pub(crate) fn aggregate(&mut self, relation: Relation, aggregate: &Aggregate) -> Result<Relation, Diagnostic> {
+        let place = span::union(span::of_exprs(&aggregate.group_expr), span::of_exprs(&aggregate.aggr_expr));
+        let groups_by = |part: WindowPart| {
+            aggregate.group_expr.iter().any(|group| relation.origin_of(group) == Some(Origin::Window(part)))
+        };
+        let pending = match &relation.window {
+            Some(pending) if groups_by(WindowPart::Start) && groups_by(WindowPart::End) => pending.clone(),
+            _ => return Err(self.no_window(&relation, aggregate, place)),
+        };
+        check_multiple(&pending)?;
+
+        let mut inputs = InputColumns::new(&relation, aggregate);
+        let mut groups = vec![];
+        let mut keys = vec![];
+        for group in &aggregate.group_expr {
+            groups.push(match relation.origin_of(group) {
+                Some(Origin::Window(part)) => Group::Window(part),
+                _ if !group.column_refs().is_empty()
+                    && relation.all_origins(group, |origin| matches!(origin, Origin::Window(_))) =>
+                {
+                    Group::OfWindow
+                }
+                _ => {
+                    keys.push(inputs.column(self, group, &group.schema_name().to_string())?);
+                    Group::Key(keys.len() - 1)
+                }
+            });
+        }
+        let first_call = aggregate.group_expr.len();
+        let mut calls = vec![];
+        for (index, call) in aggregate.aggr_expr.iter().enumerate() {
+            let output = aggregate.schema.field(first_call + index);
+            calls.push(self.call(call, output, &mut inputs)?);
+        }
+        let time_column = inputs.pass(self, pending.time_column);
+        let node = inputs.finish(self);
+        let node = self.window_aggregate(node, &pending, (time_column, keys, calls), place);
+
+        let key_count = groups.iter().filter(|group| matches!(group, Group::Key(_))).count();
+        let call_count = aggregate.aggr_expr.len();
+        let part_at = move |part: WindowPart| key_count + call_count + part as usize;
+        let node = self.filter_window_columns(node, &pending.filters, &part_at)?;
+        self.after_aggregate(&relation, aggregate, node, (&groups, &part_at))
+    }
+
+    fn window_aggregate(
+        &mut self,
+        input: usize,
+        pending: &PendingWindow,
+        (time_column, keys, aggregates): (usize, Vec<usize>, Vec<AggregateCall>),
+        place: Option<thalweg_core::Span>,
+    ) -> usize {
+        let schema = self.schema(input);
+        let mut fields: Vec<_> = keys.iter().map(|key| schema.fields()[*key].clone()).collect();
+        fields.extend(aggregates.iter().map(|call| call.output.clone()));
+        fields.extend(window_fields(schema.field(time_column).data_type()));
+        let start = keys.len() + aggregates.len();
+        let before = self.properties(input);
+        let properties = Properties {
+            updating: false,
+            upsert_key: Some((0..keys.len()).chain([start, start + 1]).collect()),
+            time_attributes: vec![TimeAttribute { column: start + 2, kind: TimeKind::Event }],
+            window: Some(WindowColumns { start: Some(start), end: Some(start + 1), time: Some(start + 2) }),
+            state: StateLifetime::UntilWatermark { ms: pending.window.kind.size_ms() },
+            bounded: before.bounded,
+        };
+        let exchange = if keys.is_empty() { Exchange::Single } else { Exchange::Hash(keys.clone()) };
+        let kind =
+            NodeKind::WindowAggregate(WindowAggregate { window: pending.window.clone(), time_column, keys, aggregates });
+        self.add(kind, vec![Input { node: input, exchange }], Arc::new(Schema::new(fields)), properties, place)
+    }
+
+    /// The logical columns of the aggregate over its node; group expressions made of window columns are computed here.
+    fn after_aggregate(
+        &mut self,
+        relation: &Relation,
+        aggregate: &Aggregate,
+        node: usize,
+        (groups, part_at): (&[Group], &dyn Fn(WindowPart) -> usize),
+    ) -> Result<Relation, Diagnostic> {
+        let key_count = groups.iter().filter(|group| matches!(group, Group::Key(_))).count();
+        let mut origins: Vec<Origin> = vec![];
+        let mut computed = vec![];
+        for (index, group) in groups.iter().enumerate() {
+            match group {
+                Group::Window(part) => origins.push(Origin::Node(part_at(*part))),
+                Group::Key(key) => origins.push(Origin::Node(*key)),
+                Group::OfWindow => {
+                    computed.push(index);
+                    origins.push(Origin::Node(0));
+                }
+            }
+        }
+        origins.extend((0..aggregate.aggr_expr.len()).map(|call| Origin::Node(key_count + call)));
+        let mut node = node;
+        if !computed.is_empty() {
+            let window_relation = self.window_columns_of(relation, node, part_at);
+            let mut project = ProjectBuilder::default();
+            let width = self.schema(node).fields().len();
+            for column in 0..width {
+                project.column(self, node, column);
+            }
+            for index in computed {
+                let name = aggregate.schema.field(index).name();
+                let expr = self.expression(&window_relation, &aggregate.group_expr[index], name)?;
+                origins[index] = Origin::Node(project.push(expr, name));
+            }
+            node = project.add(self, node);
+        }
+        Ok(Relation { node, schema: aggregate.schema.clone(), origins, window: None })
+    }
+
+    /// The logical columns of `relation` that are its window's, over the node of the aggregate.
+    fn window_columns_of(&self, relation: &Relation, node: usize, part_at: &dyn Fn(WindowPart) -> usize) -> Relation {
+        let mut fields = vec![];
+        let mut origins = vec![];
+        for ((qualifier, field), origin) in relation.schema.iter().zip(&relation.origins) {
+            if let Origin::Window(part) = origin {
+                fields.push((qualifier.cloned(), field.clone()));
+                origins.push(Origin::Node(part_at(*part)));
+            }
+        }
+        let schema = DFSchema::new_with_metadata(fields, Default::default()).expect("part of a valid schema");
+        Relation { node, schema: Arc::new(schema), origins, window: None }
+    }
+
+    fn call(
+        &self,
+        call: &LogicalExpr,
+        output: &datafusion::arrow::datatypes::Field,
+        inputs: &mut InputColumns,
+    ) -> Result<AggregateCall, Diagnostic> {
+        let LogicalExpr::AggregateFunction(LogicalCall { func, params }) = call.clone().unalias_nested().data else {
+            return Err(not_yet("this aggregate", span::of_expr(call)));
+        };
+        let Some(function) = aggregate_function::of(&func) else {
+            return Err(not_yet(&format!("the aggregate function {}", func.name().to_uppercase()), span::of_expr(call)));
+        };
+        if !params.order_by.is_empty() || params.null_treatment.is_some() {
+            return Err(not_yet("ORDER BY or IGNORE NULLS in an aggregate", span::of_expr(call)));
+        }
+        let argument = match params.args.first() {
+            None => None,
+            // COUNT(1) counts rows, as COUNT(*) does.
+            Some(LogicalExpr::Literal(value, _)) if function == AggregateFunction::Count && !value.is_null() && !params.distinct => {
+                None
+            }
+            Some(argument) => Some(inputs.column(self, argument, &argument.schema_name().to_string())?),
+        };
+        let filter = match &params.filter {
+            Some(filter) if is_true(filter) => None,
+            Some(filter) => Some(inputs.column(self, filter, "filter")?),
+            None => None,
+        };
+        // The smallest of the distinct values is the smallest value.
+        let distinct = params.distinct && !matches!(function, AggregateFunction::Min | AggregateFunction::Max);
+        Ok(AggregateCall {
+            function,
+            argument,
+            filter,
+            distinct,
+            output: field(output.name(), output.data_type(), output.is_nullable()),
+        })
+    }
+
+    /// Why this grouping cannot run.
+    fn no_window(&self, relation: &Relation, aggregate: &Aggregate, place: Option<thalweg_core::Span>) -> Diagnostic {
+        let help = "group by both window_start and window_end of a TUMBLE, HOP or CUMULATE window in FROM";
+        let of_earlier_window = self.properties(relation.node).window.as_ref().is_some_and(|window| {
+            let parts = [window.start, window.end];
+            aggregate
+                .group_expr
+                .iter()
+                .any(|group| matches!(relation.origin_of(group), Some(Origin::Node(column)) if parts.contains(&Some(column))))
+        });
+        let what = if relation.window.is_some() {
+            "a GROUP BY that has not both window_start and window_end"
+        } else if of_earlier_window {
+            "a GROUP BY over the windows of an inner query"
+        } else if aggregate.aggr_expr.is_empty() {
+            "DISTINCT without a window"
+        } else if aggregate.group_expr.is_empty() {
+            "an aggregate without a window"
+        } else {
+            "GROUP BY without a window"
+        };
+        Diagnostic { help: Some(help.to_string()), ..not_yet(what, place) }
+    }
+}
+
+/// HOP's windows are made of whole slides only when they are aggregated in slices.
+fn check_multiple(pending: &PendingWindow) -> Result<(), Diagnostic> {
+    match pending.window.kind {
+        WindowKind::Hop { slide_ms, size_ms } if size_ms % slide_ms != 0 => {
+            Err(not_multiple("HOP", "slide", size_ms, slide_ms, pending.call.step_place.or(pending.call.place)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The columns that an aggregate reads: those of the input where it needs no others, else those of a `Project`.
+struct InputColumns<'r> {
+    relation: &'r Relation,
+    project: Option<ProjectBuilder>,
+}
+
+impl<'r> InputColumns<'r> {
+    fn new(relation: &'r Relation, aggregate: &Aggregate) -> Self {
+        let bare = |expr: &LogicalExpr| {
+            matches!(expr, LogicalExpr::Literal(..)) || relation.origin_of(expr).is_some()
+        };
+        let all_bare = aggregate.group_expr.iter().all(|group| {
+            bare(group) || relation.all_origins(group, |origin| matches!(origin, Origin::Window(_)))
+        }) && aggregate.aggr_expr.iter().all(|call| match call.clone().unalias_nested().data {
+            LogicalExpr::AggregateFunction(LogicalCall { func, params }) => {
+                let counts = aggregate_function::of(&func) == Some(AggregateFunction::Count) && !params.distinct;
+                let argument = params.args.iter().all(|arg| match arg {
+                    LogicalExpr::Literal(value, _) => counts && !value.is_null(),
+                    arg => relation.origin_of(arg).is_some(),
+                });
+                argument && params.filter.is_none_or(|filter| is_true(&filter) || relation.origin_of(&filter).is_some())
+            }
+            _ => false,
+        });
+        InputColumns { relation, project: (!all_bare).then(ProjectBuilder::default) }
+    }
+
+    /// The position of `expr`.
+    fn column(&mut self, lowering: &Lowering, expr: &LogicalExpr, name: &str) -> Result<usize, Diagnostic> {
+        match self.relation.origin_of(expr) {
+            Some(Origin::Node(column)) => Ok(self.pass(lowering, column)),
+            Some(Origin::Window(_)) => Err(window_argument(expr)),
+            None if !self.relation.all_origins(expr, |origin| matches!(origin, Origin::Node(_))) => Err(window_argument(expr)),
+            None => {
+                let planned: Expr = lowering.expression(self.relation, expr, name)?;
+                let text = planned.text.clone();
+                let project = self.project.get_or_insert_default();
+                Ok(project.find(&text).unwrap_or_else(|| project.push(planned, &text)))
+            }
+        }
+    }
+
+    /// The position of a column of the input.
+    fn pass(&mut self, lowering: &Lowering, column: usize) -> usize {
+        match &mut self.project {
+            Some(project) => project.column(lowering, self.relation.node, column),
+            None => column,
+        }
+    }
+
+    fn finish(self, lowering: &mut Lowering) -> usize {
+        match self.project {
+            Some(project) => project.add(lowering, self.relation.node),
+            None => self.relation.node,
+        }
+    }
+}
+
+fn window_argument(expr: &LogicalExpr) -> Diagnostic {
+    Diagnostic::error(Code::NOT_YET, "an aggregate or a key over a window's columns does not run yet")
+        .label_opt(span::of_expr(expr), "a window column")
+        .help("these columns are the same for all rows of a window: use them outside of the aggregate")
+}
+
+fn is_true(expr: &LogicalExpr) -> bool {
+    matches!(expr, LogicalExpr::Literal(ScalarValue::Boolean(Some(true)), _))
+}

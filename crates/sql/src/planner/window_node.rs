@@ -1,0 +1,123 @@
+//! A window table function in DataFusion's logical plan.
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, Result, internal_err};
+use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
+use thalweg_core::Span;
+use thalweg_plan::WindowKind;
+
+/// The columns that a window function adds, in order.
+pub(crate) const WINDOW_COLUMNS: [&str; 3] = ["window_start", "window_end", "window_time"];
+
+/// The window function with its arguments and their places.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WindowCall {
+    pub(crate) kind: WindowKind,
+    pub(crate) offset_ms: i64,
+    /// The function's name.
+    pub(crate) place: Option<Span>,
+    /// The slide of HOP or the step of CUMULATE.
+    pub(crate) step_place: Option<Span>,
+    /// The column in DESCRIPTOR.
+    pub(crate) time_place: Option<Span>,
+}
+
+/// Adds [`WINDOW_COLUMNS`] to its input.
+///
+/// Filters on the input's columns move below it; filters on the window's columns stay above. Columns of the input that
+/// nobody reads are not asked for, except the time column.
+#[derive(Clone, Debug)]
+pub(crate) struct WindowNode {
+    pub(crate) input: LogicalPlan,
+    pub(crate) time_column: Column,
+    pub(crate) call: WindowCall,
+    schema: DFSchemaRef,
+}
+
+impl WindowNode {
+    pub(crate) fn new(input: LogicalPlan, time_column: Column, call: WindowCall) -> Result<Self> {
+        let bound = DataType::Timestamp(TimeUnit::Microsecond, None);
+        let time_type = input.schema().field(input.schema().index_of_column(&time_column)?).data_type().clone();
+        let types = [bound.clone(), bound, time_type];
+        let mut fields: Vec<_> = input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), field.clone())).collect();
+        for (name, data_type) in WINDOW_COLUMNS.iter().zip(types) {
+            fields.push((None, Arc::new(Field::new(*name, data_type, false))));
+        }
+        let schema = Arc::new(DFSchema::new_with_metadata(fields, input.schema().metadata().clone())?);
+        Ok(WindowNode { input, time_column, call, schema })
+    }
+
+    /// What makes two nodes equal; places do not.
+    fn parts(&self) -> (&LogicalPlan, &Column, &WindowKind, i64) {
+        (&self.input, &self.time_column, &self.call.kind, self.call.offset_ms)
+    }
+}
+
+impl PartialEq for WindowNode {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for WindowNode {}
+
+impl Hash for WindowNode {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
+}
+
+impl PartialOrd for WindowNode {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        (self == other).then_some(Ordering::Equal)
+    }
+}
+
+impl UserDefinedLogicalNodeCore for WindowNode {
+    fn name(&self) -> &str {
+        self.call.kind.name()
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        vec![Expr::Column(self.time_column.clone())]
+    }
+
+    fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
+        WINDOW_COLUMNS.iter().map(ToString::to_string).collect()
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} on {}", self.call.kind.name(), self.time_column)
+    }
+
+    fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
+        match (exprs.as_slice(), inputs.pop()) {
+            ([Expr::Column(time_column)], Some(input)) => WindowNode::new(input, time_column.clone(), self.call),
+            (exprs, _) => internal_err!("a window has one input and one time column, not {exprs:?}"),
+        }
+    }
+
+    fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        let input_columns = self.input.schema().fields().len();
+        let time_column = self.input.schema().maybe_index_of_column(&self.time_column)?;
+        let mut needed: Vec<usize> = output_columns.iter().copied().filter(|column| *column < input_columns).collect();
+        needed.push(time_column);
+        needed.sort_unstable();
+        needed.dedup();
+        Some(vec![needed])
+    }
+}
