@@ -56,10 +56,15 @@ fn load(path: &Path, name: String) -> Case {
 
 fn cases(area: &str) -> Vec<Case> {
     let folder = root().join("tests/conformance").join(area);
-    let mut paths: Vec<PathBuf> =
-        fs::read_dir(&folder).unwrap_or_else(|_| panic!("{} exists", folder.display())).map(|entry| entry.expect("readable").path()).collect();
+    let mut paths: Vec<PathBuf> = fs::read_dir(&folder)
+        .unwrap_or_else(|_| panic!("{} exists", folder.display()))
+        .map(|entry| entry.expect("readable").path())
+        .collect();
     paths.sort();
-    paths.iter().map(|path| load(path, format!("{area}/{}", path.file_stem().expect("cases have names").to_string_lossy()))).collect()
+    paths
+        .iter()
+        .map(|path| load(path, format!("{area}/{}", path.file_stem().expect("cases have names").to_string_lossy())))
+        .collect()
 }
 
 /// Writes the inputs, one file each, and returns the script with `${INPUT:t}` replaced.
@@ -210,7 +215,11 @@ fn check(case: &Case) -> Result<(), String> {
 fn listed_differences() -> Vec<String> {
     let text = fs::read_to_string(root().join("docs/flink-differences.md")).expect("docs/flink-differences.md exists");
     let part = text.split("## Recorded cases").nth(1).expect("it has a part \"Recorded cases\"");
-    part.lines().filter_map(|line| line.strip_prefix("- `")).filter_map(|line| line.split('`').next()).map(str::to_string).collect()
+    part.lines()
+        .filter_map(|line| line.strip_prefix("- `"))
+        .filter_map(|line| line.split('`').next())
+        .map(str::to_string)
+        .collect()
 }
 
 fn check_area(area: &str) {

@@ -103,7 +103,9 @@ fn read_committed(kafka: &Kafka, topic: &str) -> Vec<Value> {
     let mut rows = vec![];
     while ended.len() < partitions.len() {
         match committed.poll(Duration::from_secs(30)).expect("rows or the end come within 30 s") {
-            Ok(message) => rows.push(serde_json::from_slice(message.payload().expect("rows have values")).expect("rows are JSON")),
+            Ok(message) => {
+                rows.push(serde_json::from_slice(message.payload().expect("rows have values")).expect("rows are JSON"))
+            }
             Err(KafkaError::PartitionEOF(partition)) => {
                 ended.insert(partition);
             }
@@ -130,13 +132,20 @@ fn expected_windows(count: u64) -> BTreeMap<(u64, String), (u64, u64)> {
 fn verify_windows(kafka: &Kafka, topic: &str, count: u64) {
     let mut seen = BTreeMap::new();
     for row in read_committed(kafka, topic) {
-        let key = (row["user_id"].as_u64().expect("closing rows close no window"), row["window_start"].as_str().expect("text").to_string());
+        let key = (
+            row["user_id"].as_u64().expect("closing rows close no window"),
+            row["window_start"].as_str().expect("text").to_string(),
+        );
         let value = (row["n"].as_u64().expect("a count"), row["total"].as_u64().expect("a sum"));
         assert_eq!(seen.insert(key.clone(), value), None, "window {key:?} was delivered twice");
     }
     let expected = expected_windows(count);
     let missing: Vec<_> = expected.iter().filter(|(key, value)| seen.get(*key) != Some(value)).take(5).collect();
-    assert!(missing.is_empty(), "windows missing or wrong: {missing:?}; got {:?}", missing.iter().map(|(key, _)| seen.get(*key)).collect::<Vec<_>>());
+    assert!(
+        missing.is_empty(),
+        "windows missing or wrong: {missing:?}; got {:?}",
+        missing.iter().map(|(key, _)| seen.get(*key)).collect::<Vec<_>>()
+    );
     assert_eq!(seen.len(), expected.len(), "no window beyond those of the ledger");
 }
 
@@ -276,9 +285,12 @@ impl Job {
     }
 
     fn newest_sequence(&self) -> usize {
-        let newest = std::fs::read_dir(self.checkpoints().join("manifest")).ok().into_iter().flatten().flatten().filter_map(|entry| {
-            entry.file_name().to_str().and_then(|name| name.split('.').next()?.parse::<usize>().ok())
-        });
+        let newest = std::fs::read_dir(self.checkpoints().join("manifest"))
+            .ok()
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str().and_then(|name| name.split('.').next()?.parse::<usize>().ok()));
         newest.max().unwrap_or(0)
     }
 }

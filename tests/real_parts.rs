@@ -103,14 +103,11 @@ impl Kafka {
         let java = ["java", "-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
         let logging = format!("-Dlog4j2.configurationFile={}", sources.join("log4j2.properties").display());
         run(
-            Command::new(java[0]).args(&java[1..]).arg(&logging).args(["-cp", class_path.trim(), "kafka.tools.StorageTool"]).args([
-                "format",
-                "--cluster-id",
-                "dGhhbHdlZy10ZXN0cy0wMQ",
-                "--standalone",
-                "--config",
-                properties,
-            ]),
+            Command::new(java[0])
+                .args(&java[1..])
+                .arg(&logging)
+                .args(["-cp", class_path.trim(), "kafka.tools.StorageTool"])
+                .args(["format", "--cluster-id", "dGhhbHdlZy10ZXN0cy0wMQ", "--standalone", "--config", properties]),
             "Java 17 (apt-get install openjdk-17-jre-headless)",
         );
         let mut command = java.to_vec();
@@ -210,7 +207,11 @@ impl S3 {
         let server = start(&command, &log, &folder);
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(start.elapsed() < Duration::from_secs(60), "moto did not start:\n{}", fs::read_to_string(&log).unwrap_or_default());
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "moto did not start:\n{}",
+                fs::read_to_string(&log).unwrap_or_default()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
         S3 { endpoint: format!("http://127.0.0.1:{port}"), _server: server }

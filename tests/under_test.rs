@@ -1,5 +1,5 @@
 //! The `thalweg` program, built where the integration tests can find it.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    thalweg_cli::main()
 }

@@ -72,10 +72,8 @@ pub fn run(arguments: &DemoArguments, clock: Arc<dyn Clock>, output: &RowOutput,
     say("Ctrl-C ends it.\n");
     let published = Arc::new(AtomicU64::new(0));
     let generator = generate(&folder, arguments.rate, clock.clone(), published.clone(), stopper.clone());
-    let jobs: Vec<(&str, JoinHandle<Result<(), Failure>>)> = PIPELINES
-        .iter()
-        .flat_map(|pipeline| start(pipeline, &folder, &lake, clock.clone(), output, stopper))
-        .collect();
+    let jobs: Vec<(&str, JoinHandle<Result<(), Failure>>)> =
+        PIPELINES.iter().flat_map(|pipeline| start(pipeline, &folder, &lake, clock.clone(), output, stopper)).collect();
     let begin = clock.monotonic();
     while !stopper.is_set() && !jobs.iter().any(|(_, job)| job.is_finished()) {
         if arguments.seconds.is_some_and(|seconds| clock.monotonic().saturating_sub(begin) >= Duration::from_secs(seconds)) {
@@ -86,7 +84,9 @@ pub fn run(arguments: &DemoArguments, clock: Arc<dyn Clock>, output: &RowOutput,
     stopper.stop();
     let mut first_failure = None;
     for (name, job) in jobs {
-        if let Err(failure) = job.join().unwrap_or_else(|_| Err(Failure::from(Error::internal(format!("{name} stopped unexpectedly"))))) {
+        if let Err(failure) =
+            job.join().unwrap_or_else(|_| Err(Failure::from(Error::internal(format!("{name} stopped unexpectedly")))))
+        {
             first_failure.get_or_insert(failure);
         }
     }
@@ -154,9 +154,10 @@ fn spawn(
 fn labelled(output: &RowOutput, label: &str) -> RowOutput {
     match output.format {
         ResultFormat::Json => output.clone(),
-        ResultFormat::Table => {
-            RowOutput::new(Box::new(LabelledLines { label: format!("{label:>9} │ "), output: output.clone() }), ResultFormat::Table)
-        }
+        ResultFormat::Table => RowOutput::new(
+            Box::new(LabelledLines { label: format!("{label:>9} │ "), output: output.clone() }),
+            ResultFormat::Table,
+        ),
     }
 }
 
@@ -179,9 +180,16 @@ impl Write for LabelledLines {
 }
 
 /// Publishes the shop's events until stopped: first the history, then live.
-fn generate(folder: &Path, rate: u64, clock: Arc<dyn Clock>, published: Arc<AtomicU64>, stopper: Stopper) -> JoinHandle<Result<()>> {
+fn generate(
+    folder: &Path,
+    rate: u64,
+    clock: Arc<dyn Clock>,
+    published: Arc<AtomicU64>,
+    stopper: Stopper,
+) -> JoinHandle<Result<()>> {
     let folder: PathBuf = folder.to_path_buf();
     std::thread::spawn(move || {
+        let mut appender = embedded::Appender::new(&folder);
         let mut shop = Shop::new(SeededRand::new(SystemRand.next_u64()), rate);
         let mut second = clock.wall_ms() / 1_000 - HISTORY_SECONDS;
         let mut coming: Vec<ShopEvent> = vec![];
@@ -195,23 +203,28 @@ fn generate(folder: &Path, rate: u64, clock: Arc<dyn Clock>, published: Arc<Atom
             let arrived = coming.partition_point(|event| event.arrives_ms <= now);
             let events: Vec<ShopEvent> = coming.drain(..arrived).collect();
             published.fetch_add(events.len() as u64, Ordering::SeqCst);
-            publish(&folder, &events)?;
+            publish(&mut appender, &events, now)?;
             std::thread::sleep(TICK);
         }
         Ok(())
     })
 }
 
-fn publish(folder: &Path, events: &[ShopEvent]) -> Result<()> {
+fn publish(appender: &mut embedded::Appender, events: &[ShopEvent], now: i64) -> Result<()> {
     for topic in TOPICS {
         for partition in 0..PARTITIONS {
-            let records: Vec<embedded::Record> = events
+            let records: Vec<embedded::NewRecord<'_>> = events
                 .iter()
                 .filter(|event| event.topic == *topic && partition_of(&event.key) == partition)
-                .map(|event| embedded::Record::new(event.arrives_ms, Some(event.key.as_bytes()), Some(event.value.as_bytes())))
+                .map(|event| embedded::NewRecord {
+                    timestamp_ms: Some(event.arrives_ms),
+                    headers: vec![],
+                    key: Some(event.key.as_bytes()),
+                    value: Some(event.value.as_bytes()),
+                })
                 .collect();
             if !records.is_empty() {
-                embedded::append(folder, topic, partition, &records)?;
+                appender.append(topic, partition, &records, now)?;
             }
         }
     }

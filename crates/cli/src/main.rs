@@ -1,5 +1,5 @@
 //! The `thalweg` program; see the library beside it.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    thalweg_cli::main()
 }

@@ -105,7 +105,11 @@ fn line_text(snapshot: &StatusSnapshot, in_rate: f64, out_rate: f64, wall_ms: i6
     if !lags.is_empty() {
         parts.push(format!("lag {}", grouped(lags.iter().sum())));
     }
-    let slowest = snapshot.sources.values().filter_map(|source| Some((source.watermark?, source.held_by.as_ref()))).min_by_key(|(at, _)| *at);
+    let slowest = snapshot
+        .sources
+        .values()
+        .filter_map(|source| Some((source.watermark?, source.held_by.as_ref())))
+        .min_by_key(|(at, _)| *at);
     if let Some((watermark, held_by)) = slowest {
         parts.push(watermark_text(watermark, wall_ms));
         if let Some(partition) = held_by {

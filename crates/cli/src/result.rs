@@ -7,8 +7,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use thalweg_connectors::format::json::{JsonEncoder, JsonOptions};
 use thalweg_core::{
-    Batch, Deliverer, DeliveryContext, DeliveryGuarantee, EncodedRows, Encoder, Epoch, Error, LaneId, OutputSegment, Result, Sink,
-    SinkRequest, SinkWriter,
+    Batch, Deliverer, DeliveryContext, DeliveryGuarantee, EncodedRows, Encoder, Epoch, Error, LaneId, OutputSegment, Result,
+    Sink, SinkRequest, SinkWriter,
 };
 use thalweg_runtime::Stopper;
 
@@ -93,7 +93,9 @@ impl Sink for ResultSink {
                 output: self.output.clone(),
                 rows: EncodedRows::default(),
             }),
-            ResultFormat::Table => Box::new(TableLines { table: Table::new(&schema), updating: self.updating, output: self.output.clone() }),
+            ResultFormat::Table => {
+                Box::new(TableLines { table: Table::new(&schema), updating: self.updating, output: self.output.clone() })
+            }
         })
     }
 
@@ -146,8 +148,17 @@ struct TableLines {
 
 impl SinkWriter for TableLines {
     fn write(&mut self, batch: &Batch) -> Result<()> {
-        let marks: Vec<&str> =
-            (0..batch.num_rows()).map(|row| if !self.updating { "" } else if batch.weight(row) < 0 { "-D" } else { "+I" }).collect();
+        let marks: Vec<&str> = (0..batch.num_rows())
+            .map(|row| {
+                if !self.updating {
+                    ""
+                } else if batch.weight(row) < 0 {
+                    "-D"
+                } else {
+                    "+I"
+                }
+            })
+            .collect();
         let text = self.table.render(&batch.rows, &marks)?;
         self.output.write(text.as_bytes())
     }

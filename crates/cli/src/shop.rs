@@ -16,7 +16,8 @@ pub struct ShopEvent {
 pub const TOPICS: &[&str] = &["page_views", "cart_events", "orders", "payments"];
 
 const COUNTRIES: &[&str] = &["DE", "FR", "PL", "ES", "NL"];
-const PRODUCTS: &[(&str, u64)] = &[("teapot", 2_490), ("cup", 790), ("kettle", 3_950), ("green tea", 1_290), ("honey", 650), ("tray", 1_850)];
+const PRODUCTS: &[(&str, u64)] =
+    &[("teapot", 2_490), ("cup", 790), ("kettle", 3_950), ("green tea", 1_290), ("honey", 650), ("tray", 1_850)];
 const CAMPAIGNS: &[&str] = &["spring_sale", "newsletter", "tea_week"];
 
 /// Makes events second by second; the same seed gives the same shop.

@@ -3,24 +3,34 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use thalweg_core::{Code, ConnectorInfo, Diagnostic, Error, Options, Registry, Result, ScanRequest, Sink, SinkRequest, Source};
+use thalweg_core::{
+    Code, ConnectorInfo, Decoder, Diagnostic, Encoder, Error, Options, Registry, Result, ScanRequest, Sink, SinkRequest, Source,
+};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{FieldRef, SchemaRef};
+use bytes::Bytes;
 
 use crate::blackhole::{self, BlackholeSink};
 use crate::datagen::{self, DatagenSource};
+use crate::embedded::{EmbeddedSink, EmbeddedSource};
 use crate::filesystem::{self, FileFormats, FileSink, FileSource};
+use crate::format::{self, FormatOptions};
+use crate::kafka::{self, DecoderFactory, EncoderFactory, KafkaSink, KafkaSource};
 use crate::memory::{self, MemoryBroker, MemorySink, MemorySource};
 use crate::print::{self, PrintSink, PrintTarget};
 use crate::store::StoreSettings;
 
 /// Everything that users can name.
-pub static REGISTRY: Registry = Registry { connectors: CONNECTORS, formats: &[] };
+pub static REGISTRY: Registry = Registry { connectors: CONNECTORS, formats: format::FORMATS };
 
 /// [`REGISTRY`] with the `memory` connector, for tests and the simulator.
-pub static REGISTRY_WITH_MEMORY: Registry = Registry { connectors: CONNECTORS_WITH_MEMORY, formats: &[] };
+pub static REGISTRY_WITH_MEMORY: Registry = Registry { connectors: CONNECTORS_WITH_MEMORY, formats: format::FORMATS };
 
-const CONNECTORS: &[ConnectorInfo] = &[filesystem::INFO, datagen::INFO, print::INFO, blackhole::INFO];
+const CONNECTORS: &[ConnectorInfo] = &[kafka::KAFKA, filesystem::INFO, datagen::INFO, print::INFO, blackhole::INFO];
 
-const CONNECTORS_WITH_MEMORY: &[ConnectorInfo] = &[filesystem::INFO, datagen::INFO, print::INFO, blackhole::INFO, memory::INFO];
+const CONNECTORS_WITH_MEMORY: &[ConnectorInfo] =
+    &[kafka::KAFKA, filesystem::INFO, datagen::INFO, print::INFO, blackhole::INFO, memory::INFO];
 
 /// What connectors need of the process around them.
 #[derive(Clone)]
@@ -44,6 +54,10 @@ pub fn source(request: ScanRequest, environment: &Environment) -> Result<Arc<dyn
     let connector = connector_name(&request.options, &request.table)?;
     Ok(match (connector, &environment.memory) {
         ("filesystem", _) => Arc::new(FileSource::open(request, &environment.store_settings, environment.file_formats)?),
+        ("kafka", _) => match &environment.embedded_dir {
+            Some(dir) => Arc::new(EmbeddedSource::from_scan(&request, decoder_factory(), dir)?),
+            None => Arc::new(KafkaSource::from_scan(&request, decoder_factory())?),
+        },
         ("datagen", _) => Arc::new(DatagenSource::open(request)?),
         ("memory", Some(broker)) => Arc::new(MemorySource::open(request, broker.clone())?),
         ("print" | "blackhole", _) => {
@@ -64,6 +78,10 @@ pub fn sink(request: SinkRequest, environment: &Environment) -> Result<Arc<dyn S
     let connector = connector_name(&request.options, &request.table)?;
     Ok(match (connector, &environment.memory) {
         ("filesystem", _) => Arc::new(FileSink::open(request, &environment.store_settings, environment.file_formats)?),
+        ("kafka", _) => match &environment.embedded_dir {
+            Some(dir) => Arc::new(EmbeddedSink::from_sink(&request, encoder_factory(), dir)?),
+            None => Arc::new(KafkaSink::from_sink(&request, encoder_factory())?),
+        },
         ("print", _) => Arc::new(PrintSink::new(request, &environment.print_target, &environment.print_error_target)?),
         ("blackhole", _) => Arc::new(BlackholeSink::new(request)),
         ("memory", Some(broker)) => Arc::new(MemorySink::open(request, broker.clone())?),
@@ -76,6 +94,31 @@ pub fn sink(request: SinkRequest, environment: &Environment) -> Result<Arc<dyn S
         }
         _ => return Err(unknown_connector(&request.options, connector).into()),
     })
+}
+
+/// The formats of this binary as the filesystem connector uses them.
+pub const FILE_FORMATS: FileFormats =
+    FileFormats { decoder: make_decoder, encoder: make_encoder, read_parquet: filesystem::read_parquet, encode_parquet };
+
+fn make_decoder(name: &str, prefix: &str, fields: Vec<FieldRef>, all: SchemaRef, options: &Options) -> Result<Box<dyn Decoder>> {
+    Ok(format::decoder(name, &FormatOptions::new(options, prefix), fields, all)?)
+}
+
+fn make_encoder(name: &str, prefix: &str, schema: SchemaRef, options: &Options) -> Result<Box<dyn Encoder>> {
+    Ok(format::encoder(name, &FormatOptions::new(options, prefix), schema)?)
+}
+
+fn encode_parquet(schema: &SchemaRef, rows: &[RecordBatch], options: &Options) -> Result<Bytes> {
+    let options = format::parquet::ParquetWriterOptions::new(&FormatOptions::new(options, ""))?;
+    format::parquet::encode_parquet(schema, rows, &options)
+}
+
+fn decoder_factory() -> Arc<DecoderFactory> {
+    Arc::new(make_decoder)
+}
+
+fn encoder_factory() -> Arc<EncoderFactory> {
+    Arc::new(make_encoder)
 }
 
 fn connector_name<'a>(options: &'a Options, table: &str) -> Result<&'a str> {

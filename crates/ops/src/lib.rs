@@ -28,7 +28,7 @@ pub use build::{build, build_global, build_local, partial_schema};
 pub use eval::evaluate;
 pub use exchange::{key_groups, key_hashes, partition_by_lane};
 pub use group_keys::GroupKeys;
-pub use project::project;
 pub use operator::{Operator, OperatorContext, OperatorMetrics, Output};
+pub use project::project;
 pub use watermark::{DEFAULT_MAX_FUTURE_MS, WatermarkGenerator};
 pub use window_aggregate::{GlobalWindowAggregate, LocalWindowAggregate, PARTIAL_KEYS_START};

@@ -7,11 +7,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use thalweg_core::{Clock, Epoch, Error, ErrorKind, Result};
-use thalweg_state::{
-    JobStore, Manifest, PartitionProgress, SourceProgress as StoredProgress, apply, apply_full,
-};
+use thalweg_state::{JobStore, Manifest, PartitionProgress, SourceProgress as StoredProgress, apply, apply_full};
 
-use crate::channel::Abort;
 use crate::delivery::Delivery;
 use crate::job::Stopper;
 use crate::source_task::Control;
@@ -23,7 +20,6 @@ use crate::uploader::Stored;
 pub enum Event {
     /// A source task has put the barrier into its stream and stood here.
     Positions {
-        task: usize,
         operator: String,
         epoch: Epoch,
         partitions: Vec<PartitionProgress>,
@@ -113,7 +109,6 @@ pub struct Coordinator {
     /// Whether anything needs epochs before the last one.
     pub checkpoints: bool,
     pub full_state_next: bool,
-    pub abort: Abort,
     pub final_epoch: FinalEpoch,
     pub stopper: Stopper,
     /// Looks for new partitions and tells the sources what was committed.
@@ -138,7 +133,7 @@ impl Coordinator {
         loop {
             match self.received.recv_timeout(TICK) {
                 Ok(Event::Failed(error)) => return Err(error),
-                Ok(Event::Positions { operator, epoch, partitions, .. }) => {
+                Ok(Event::Positions { operator, epoch, partitions }) => {
                     let open = open.as_mut().expect("positions come only within an epoch");
                     assert_eq!(epoch, open.epoch, "epochs arrive in step");
                     open.positions.entry(operator).or_default().extend(partitions);

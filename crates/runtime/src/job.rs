@@ -216,7 +216,6 @@ impl Job {
             interval: self.options.checkpoint_interval,
             checkpoints: self.options.durable || has_logged_sinks,
             full_state_next,
-            abort: abort.clone(),
             final_epoch,
             stopper: self.stopper.clone(),
             sources,
@@ -592,7 +591,7 @@ impl Wiring<'_> {
             (Exchange::Hash(keys), Some(_)) => {
                 let first = thalweg_ops::PARTIAL_KEYS_START;
                 (first..first + keys.len()).collect()
-            },
+            }
             _ => vec![],
         };
         Ok(Route {
@@ -619,9 +618,11 @@ impl Wiring<'_> {
 
     fn source_task(&self, body: Body, source: &OpenSource, control: crossbeam_channel::Receiver<Control>) -> SourceTask {
         let root = match &self.job.plan.nodes[source.node].kind {
-            NodeKind::Source(node) => {
-                Root { name: node.table.name.clone(), project: Some((node.project.clone(), self.job.plan.nodes[source.node].schema.clone())), watermark: node.watermark.clone() }
-            }
+            NodeKind::Source(node) => Root {
+                name: node.table.name.clone(),
+                project: Some((node.project.clone(), self.job.plan.nodes[source.node].schema.clone())),
+                watermark: node.watermark.clone(),
+            },
             _ => Root { name: "VALUES".to_string(), project: None, watermark: None },
         };
         SourceTask {

@@ -71,7 +71,8 @@ pub struct SourceTask {
 impl SourceTask {
     /// Runs until the final barrier has been sent.
     pub fn run(&mut self, assigned: Vec<PartitionProgress>) -> Result<(), Stop> {
-        let mut reading = Reading { partitions: BTreeMap::new(), reader: None, finished: false, ended: false, polls: 0, away: None };
+        let mut reading =
+            Reading { partitions: BTreeMap::new(), reader: None, finished: false, ended: false, polls: 0, away: None };
         self.assign(&mut reading, assigned)?;
         loop {
             if self.body.abort.is_set() {
@@ -113,7 +114,6 @@ impl SourceTask {
                 self.send_watermark(reading)?;
                 // The positions are those of the rows sent before the barrier: read here, in the same step.
                 self.body.events.send(Event::Positions {
-                    task: self.body.task,
                     operator: self.operator.clone(),
                     epoch,
                     partitions: reading.positions(),
@@ -215,8 +215,9 @@ impl SourceTask {
                 Some(generator) => {
                     let wall_now = (!self.source.is_bounded()).then(|| EventTime(self.clock.wall_ms()));
                     let far_future_before = generator.far_future_rows();
-                    let batch =
-                        generator.advance(rows, wall_now).map_err(|error| error.in_context(format!("source {}", self.root.name)))?;
+                    let batch = generator
+                        .advance(rows, wall_now)
+                        .map_err(|error| error.in_context(format!("source {}", self.root.name)))?;
                     state.watermark = generator.current();
                     far_future = generator.far_future_rows() - far_future_before;
                     self.delay_ms = generator.newest_event().0.saturating_sub(state.watermark.0).max(0);

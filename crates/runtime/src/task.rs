@@ -174,8 +174,7 @@ impl Body {
 
     /// Closes the epoch in this task: snapshots, prepared output, then the barrier goes on.
     pub fn on_barrier(&mut self, epoch: Epoch) -> Result<(), Stop> {
-        let mut snapshot =
-            TaskSnapshot { task: self.task, lane: self.lane, epoch, states: vec![], segments: vec![] };
+        let mut snapshot = TaskSnapshot { task: self.task, lane: self.lane, epoch, states: vec![], segments: vec![] };
         for node in &mut self.nodes {
             match &mut node.work {
                 Work::Root => {}

@@ -47,7 +47,6 @@ use datafusion::sql::sqlparser::ast;
 use thalweg_core::{Code, Diagnostic, SourceText, Span, TableDefinition};
 use thalweg_plan::Plan;
 
-pub use data_type::arrow_type;
 pub use type_name::sql_type_name;
 
 /// What the planner needs to know of the session.

@@ -180,7 +180,7 @@ impl EmbeddedReader {
             }
             if range.end.is_some_and(|end| range.start >= end) {
                 partition.ended = true;
-                self.ready.push_back(SourceEvent::PartitionEnd(partition.id.clone()));
+                self.ready.push_back(self.source.table.end_event(partition.id.clone()));
             }
             self.partitions.push(partition);
         }
@@ -198,7 +198,7 @@ impl EmbeddedReader {
             self.ready.push_back(partition.flush()?);
             if partition.range.end.is_some_and(|end| partition.next >= end) {
                 partition.ended = true;
-                self.ready.push_back(SourceEvent::PartitionEnd(partition.id.clone()));
+                self.ready.push_back(self.source.table.end_event(partition.id.clone()));
             }
             self.turn = index + 1;
             return Ok(());

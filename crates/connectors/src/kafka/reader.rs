@@ -84,7 +84,7 @@ impl KafkaReader {
             }
             if range.end.is_some_and(|end| range.start >= end) {
                 partition.ended = true;
-                self.ready.push_back(SourceEvent::PartitionEnd(partition.id.clone()));
+                self.ready.push_back(self.source.table.end_event(partition.id.clone()));
             } else {
                 list.add_partition_offset(&partition.topic, number, Offset::Offset(range.start))
                     .map_err(|error| kafka_error(&format!("read {}", partition.id), error))?;
@@ -180,7 +180,7 @@ impl KafkaReader {
             }
             if !partition.ended && partition.range.end.is_some_and(|end| partition.next >= end) {
                 partition.ended = true;
-                self.ready.push_back(SourceEvent::PartitionEnd(partition.id.clone()));
+                self.ready.push_back(self.source.table.end_event(partition.id.clone()));
                 ended.add_partition(&partition.topic, partition.number);
             }
         }

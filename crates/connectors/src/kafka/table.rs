@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
-use thalweg_core::{Decoder, DeliveryGuarantee, Encoder, Error, Options, ReadMode, Result, ScanRequest, SinkRequest};
+use thalweg_core::{
+    Decoder, DeliveryGuarantee, Encoder, Error, Options, PartitionId, ReadMode, Result, ScanRequest, SinkRequest, SourceEvent,
+};
 
 use super::partitioner::PartitionerKind;
 
@@ -137,6 +139,14 @@ pub struct ScanTable {
 }
 
 impl ScanTable {
+    /// What a reader says of a partition that it has read to the end of its range.
+    pub fn end_event(&self, partition: PartitionId) -> SourceEvent {
+        match self.mode {
+            ReadMode::AsDeclared => SourceEvent::PartitionEnd(partition),
+            ReadMode::UntilCaughtUp => SourceEvent::CaughtUp(partition),
+        }
+    }
+
     /// # Errors
     /// `User` for what [`super::check`] would have found.
     pub fn from_scan(request: &ScanRequest, decoder: Arc<DecoderFactory>) -> Result<Self> {

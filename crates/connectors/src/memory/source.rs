@@ -108,7 +108,8 @@ impl SourceReader for MemoryReader {
                     self.partitions.push_back(progress);
                     return Ok(SourceEvent::Rows { partition, rows, next, skipped: 0 });
                 }
-                None if has_ended || progress.end.is_some() => return Ok(SourceEvent::PartitionEnd(progress.id)),
+                None if has_ended => return Ok(SourceEvent::PartitionEnd(progress.id)),
+                None if progress.end.is_some() => return Ok(SourceEvent::CaughtUp(progress.id)),
                 None => self.partitions.push_back(progress),
             }
         }

@@ -156,7 +156,10 @@ impl Check<'_> {
         self.refuse_if(!function.within_group.is_empty(), "WITHIN GROUP", place);
         if AGGREGATES_NOT_YET.contains(&upper.as_str()) {
             self.not_yet(&format!("the aggregate function {upper}"), place, "COUNT, SUM, AVG, MIN and MAX run");
-        } else if LEGACY_WINDOWS.iter().any(|window| upper.strip_prefix(window).is_some_and(|rest| LEGACY_SUFFIXES.contains(&rest))) {
+        } else if LEGACY_WINDOWS
+            .iter()
+            .any(|window| upper.strip_prefix(window).is_some_and(|rest| LEGACY_SUFFIXES.contains(&rest)))
+        {
             self.not_yet(
                 &format!("the group window function {upper}"),
                 place,
@@ -238,7 +241,18 @@ impl Visitor for Check<'_> {
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
         let place = span::of_parser(factor.span());
         match factor {
-            TableFactor::Table { name, args, with_hints, version, with_ordinality, partitions, json_path, sample, index_hints, .. } => {
+            TableFactor::Table {
+                name,
+                args,
+                with_hints,
+                version,
+                with_ordinality,
+                partitions,
+                json_path,
+                sample,
+                index_hints,
+                ..
+            } => {
                 if args.is_some() {
                     self.table_call(&name.to_string(), span::of(name));
                 }
@@ -270,7 +284,8 @@ impl Visitor for Check<'_> {
             TableFactor::NestedJoin { .. } => self.not_yet("a join in parentheses", place, ""),
             TableFactor::UNNEST { .. } => self.not_yet("UNNEST", place, ""),
             TableFactor::Pivot { .. } | TableFactor::Unpivot { .. } => {
-                self.findings.push(Diagnostic::error(Code::NOT_IN_FLINK, "Flink has no PIVOT in streams").label_opt(place, "this"));
+                self.findings
+                    .push(Diagnostic::error(Code::NOT_IN_FLINK, "Flink has no PIVOT in streams").label_opt(place, "this"));
             }
             TableFactor::MatchRecognize { .. } => self.not_yet("MATCH_RECOGNIZE", place, ""),
             _ => self.not_yet("this form of a table in FROM", place, ""),

@@ -100,10 +100,7 @@ impl<'a> Binder<'a> {
             return Err(Diagnostic::error(Code::BAD_TABLE, message));
         }
         let renamed = fields.into_iter().zip(columns).map(|(field, column)| Expr::Column(field).alias(column));
-        LogicalPlanBuilder::from(plan)
-            .project(renamed)
-            .and_then(LogicalPlanBuilder::build)
-            .map_err(|error| finding(&error, None))
+        LogicalPlanBuilder::from(plan).project(renamed).and_then(LogicalPlanBuilder::build).map_err(|error| finding(&error, None))
     }
 }
 

@@ -226,9 +226,7 @@ impl Compute {
                 DecimalOperator::Subtract => sum(a, b, true),
                 DecimalOperator::Multiply => shift(a.checked_mul(b)?, scale - s1 - s2),
                 DecimalOperator::Divide => divide(a, b, scale - s1 + s2),
-                DecimalOperator::Remainder => {
-                    shift(shift(a, common - s1)?.checked_rem(shift(b, common - s2)?)?, scale - common)
-                }
+                DecimalOperator::Remainder => shift(shift(a, common - s1)?.checked_rem(shift(b, common - s2)?)?, scale - common),
             }
         };
         let by_zero = matches!(self.operator, DecimalOperator::Divide | DecimalOperator::Remainder);
@@ -279,11 +277,7 @@ fn round_half_up(value: i128, divisor: i128) -> i128 {
     let quotient = value / divisor;
     let rest = (value % divisor).unsigned_abs();
     // `rest >= half` without halving: an odd divisor has no exact half.
-    if rest >= divisor.unsigned_abs() - rest {
-        quotient + if (value < 0) == (divisor < 0) { 1 } else { -1 }
-    } else {
-        quotient
-    }
+    if rest >= divisor.unsigned_abs() - rest { quotient + if (value < 0) == (divisor < 0) { 1 } else { -1 } } else { quotient }
 }
 
 fn null_where_wider(values: &Decimal128Array, limit: i128) -> Decimal128Array {

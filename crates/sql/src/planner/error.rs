@@ -66,9 +66,7 @@ pub(crate) fn finding(error: &DataFusionError, query: Option<&ast::Query>) -> Di
 
 fn schema_finding(error: &SchemaError, place: Option<Span>, query: Option<&ast::Query>) -> Diagnostic {
     let place_of = |column: &Column| {
-        place
-            .or_else(|| span::of_column(column))
-            .or_else(|| query.and_then(|query| span::find_column(query, &column.name)))
+        place.or_else(|| span::of_column(column)).or_else(|| query.and_then(|query| span::find_column(query, &column.name)))
     };
     match error {
         SchemaError::FieldNotFound { field, valid_fields } => {
@@ -135,9 +133,11 @@ fn plan_finding(message: &str, place: Option<Span>, query: Option<&ast::Query>) 
     let function = function_in(message);
     let place = place.or_else(|| query.zip(function).and_then(|(query, name)| span::find_function(query, name)));
     match function {
-        Some(name) => Diagnostic::error(Code::BAD_ARGUMENTS, format!("function {} cannot take these arguments", name.to_uppercase()))
-            .label_opt(place, "here")
-            .help(text),
+        Some(name) => {
+            Diagnostic::error(Code::BAD_ARGUMENTS, format!("function {} cannot take these arguments", name.to_uppercase()))
+                .label_opt(place, "here")
+                .help(text)
+        }
         None => Diagnostic::error(Code::TYPE_MISMATCH, text).label_opt(place, "here"),
     }
 }

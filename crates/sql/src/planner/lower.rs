@@ -52,9 +52,7 @@ impl<'a> Lowering<'a> {
     pub(crate) fn lower(&mut self, logical: &LogicalPlan) -> Result<Relation, Diagnostic> {
         match logical {
             LogicalPlan::TableScan(scan) => self.scan(scan),
-            LogicalPlan::SubqueryAlias(alias) => {
-                Ok(Relation { schema: alias.schema.clone(), ..self.lower(&alias.input)? })
-            }
+            LogicalPlan::SubqueryAlias(alias) => Ok(Relation { schema: alias.schema.clone(), ..self.lower(&alias.input)? }),
             LogicalPlan::Projection(projection) => {
                 let relation = self.lower(&projection.input)?;
                 self.project(relation, &projection.expr, &projection.schema)
@@ -71,8 +69,12 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Values(values) => self.values(values),
             LogicalPlan::EmptyRelation(empty) => {
                 let rows = usize::from(empty.produce_one_row);
-                let columns: Vec<ArrayRef> =
-                    empty.schema.fields().iter().map(|field| datafusion::arrow::array::new_null_array(field.data_type(), rows)).collect();
+                let columns: Vec<ArrayRef> = empty
+                    .schema
+                    .fields()
+                    .iter()
+                    .map(|field| datafusion::arrow::array::new_null_array(field.data_type(), rows))
+                    .collect();
                 self.values_node(columns, empty.schema.clone(), rows)
             }
             LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<WindowNode>() {
@@ -284,7 +286,9 @@ impl<'a> Lowering<'a> {
             .fields()
             .iter()
             .zip(&columns)
-            .map(|(field, column)| Field::new(field.name(), column.data_type().clone(), field.is_nullable() || column.null_count() > 0))
+            .map(|(field, column)| {
+                Field::new(field.name(), column.data_type().clone(), field.is_nullable() || column.null_count() > 0)
+            })
             .collect();
         let width = fields.len();
         if columns.is_empty() {
@@ -292,8 +296,8 @@ impl<'a> Lowering<'a> {
             columns.push(Arc::new(Int32Array::from_iter_values(0..i32::try_from(rows).unwrap_or(i32::MAX))));
         }
         let node_schema = Arc::new(Schema::new(fields));
-        let batch = RecordBatch::try_new(node_schema.clone(), columns)
-            .map_err(|error| super::error::finding(&error.into(), None))?;
+        let batch =
+            RecordBatch::try_new(node_schema.clone(), columns).map_err(|error| super::error::finding(&error.into(), None))?;
         let properties = Properties { bounded: true, ..Properties::default() };
         let node = self.add(NodeKind::Values(batch), vec![], node_schema, properties, None);
         Ok(Relation { node, schema, origins: (0..width).map(Origin::Node).collect(), window: None })

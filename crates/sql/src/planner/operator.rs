@@ -43,8 +43,7 @@ impl ExprPlanner for FlinkOperators {
         let (left_type, right_type) = (left.get_type(schema)?, right.get_type(schema)?);
         check_families(&op, (&left, &left_type), (&right, &right_type)).map_err(|finding| refuse(*finding))?;
         let mixed = (left_type.is_floating() && is_decimal(&right_type)) || (is_decimal(&left_type) && right_type.is_floating());
-        let (left, right) =
-            if mixed { (cast(left, DataType::Float64), cast(right, DataType::Float64)) } else { (left, right) };
+        let (left, right) = if mixed { (cast(left, DataType::Float64), cast(right, DataType::Float64)) } else { (left, right) };
         if let Some(operator) = DecimalOperator::from_sql(&op)
             && (is_decimal(&left_type) && is_exact(&right_type) || is_exact(&left_type) && is_decimal(&right_type))
         {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchemaRef, ScalarValue};
-use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::Expr as LogicalExpr;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use thalweg_core::Diagnostic;
@@ -55,9 +55,9 @@ impl Lowering<'_> {
             split_conjunction(predicate).into_iter().filter(|condition| !is_true(condition)).collect();
         let over_node = |origin| matches!(origin, Origin::Node(_));
         let over_window = |origin| matches!(origin, Origin::Window(_));
-        let mixed = conditions.iter().any(|condition| {
-            !relation.all_origins(condition, over_node) && !relation.all_origins(condition, over_window)
-        });
+        let mixed = conditions
+            .iter()
+            .any(|condition| !relation.all_origins(condition, over_node) && !relation.all_origins(condition, over_window));
         if mixed {
             relation = self.assign_window(relation)?;
         }
@@ -89,9 +89,8 @@ impl Lowering<'_> {
         let Some(predicate) = conjunction(filters.to_vec()) else {
             return Ok(node);
         };
-        let placed = map_columns(predicate, &|column| {
-            WindowPart::ALL.into_iter().find(|part| part.name() == column.name).map(position)
-        });
+        let placed =
+            map_columns(predicate, &|column| WindowPart::ALL.into_iter().find(|part| part.name() == column.name).map(position));
         let predicate = self.positional(node, &placed, "a condition")?;
         Ok(self.filter_node(node, predicate))
     }
@@ -213,10 +212,7 @@ impl ProjectBuilder {
 }
 
 /// `expr` with each column that has a position replaced by `#position`. Places are kept.
-pub(crate) fn map_columns(
-    expr: LogicalExpr,
-    position: &dyn Fn(&datafusion::common::Column) -> Option<usize>,
-) -> LogicalExpr {
+pub(crate) fn map_columns(expr: LogicalExpr, position: &dyn Fn(&datafusion::common::Column) -> Option<usize>) -> LogicalExpr {
     let mapped = expr.transform_up(|part| {
         Ok(match &part {
             LogicalExpr::Column(column) => match position(column) {

@@ -179,9 +179,7 @@ impl<'a> TableScan<'a> {
             .filter(|column| names.contains(column.name()))
             .filter_map(|column| match &column.kind {
                 ColumnKind::Physical => Some(ScanField::Physical(column.field.clone())),
-                ColumnKind::Metadata { key, .. } => {
-                    Some(ScanField::Metadata { key: key.clone(), field: column.field.clone() })
-                }
+                ColumnKind::Metadata { key, .. } => Some(ScanField::Metadata { key: key.clone(), field: column.field.clone() }),
                 ColumnKind::Computed { .. } => None,
             })
             .collect();

@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::common::{Column, Spans};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, Spans};
 use datafusion::logical_expr::Expr;
 use datafusion::sql::sqlparser::ast::{self, Spanned, Visit, Visitor};
 use datafusion::sql::sqlparser::tokenizer;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::Schema;
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::AggregateFunction as LogicalCall;
 use datafusion::logical_expr::{Aggregate, Expr as LogicalExpr};
-use datafusion::common::{DFSchema, ScalarValue};
 use thalweg_core::{Code, Diagnostic};
 use thalweg_plan::{
     AggregateCall, AggregateFunction, Exchange, Expr, Input, NodeKind, Properties, StateLifetime, TimeAttribute, TimeKind,
@@ -33,9 +33,8 @@ impl Lowering<'_> {
     /// Lowers a grouping over a window whose start and end are both among the group's columns.
     pub(crate) fn aggregate(&mut self, relation: Relation, aggregate: &Aggregate) -> Result<Relation, Diagnostic> {
         let place = span::union(span::of_exprs(&aggregate.group_expr), span::of_exprs(&aggregate.aggr_expr));
-        let groups_by = |part: WindowPart| {
-            aggregate.group_expr.iter().any(|group| relation.origin_of(group) == Some(Origin::Window(part)))
-        };
+        let groups_by =
+            |part: WindowPart| aggregate.group_expr.iter().any(|group| relation.origin_of(group) == Some(Origin::Window(part)));
         let pending = match &relation.window {
             Some(pending) if groups_by(WindowPart::Start) && groups_by(WindowPart::End) => pending.clone(),
             _ => return Err(self.no_window(&relation, aggregate, place)),
@@ -98,8 +97,7 @@ impl Lowering<'_> {
             bounded: before.bounded,
         };
         let exchange = if keys.is_empty() { Exchange::Single } else { Exchange::Hash(keys.clone()) };
-        let kind =
-            NodeKind::WindowAggregate(WindowAggregate { window: pending.window.clone(), time_column, keys, aggregates });
+        let kind = NodeKind::WindowAggregate(WindowAggregate { window: pending.window.clone(), time_column, keys, aggregates });
         self.add(kind, vec![Input { node: input, exchange }], Arc::new(Schema::new(fields)), properties, place)
     }
 
@@ -175,7 +173,9 @@ impl Lowering<'_> {
         let argument = match params.args.first() {
             None => None,
             // COUNT(1) counts rows, as COUNT(*) does.
-            Some(LogicalExpr::Literal(value, _)) if function == AggregateFunction::Count && !value.is_null() && !params.distinct => {
+            Some(LogicalExpr::Literal(value, _))
+                if function == AggregateFunction::Count && !value.is_null() && !params.distinct =>
+            {
                 None
             }
             Some(argument) => Some(inputs.column(self, argument, &argument.schema_name().to_string())?),
@@ -239,22 +239,22 @@ struct InputColumns<'r> {
 
 impl<'r> InputColumns<'r> {
     fn new(relation: &'r Relation, aggregate: &Aggregate) -> Self {
-        let bare = |expr: &LogicalExpr| {
-            matches!(expr, LogicalExpr::Literal(..)) || relation.origin_of(expr).is_some()
-        };
-        let all_bare = aggregate.group_expr.iter().all(|group| {
-            bare(group) || relation.all_origins(group, |origin| matches!(origin, Origin::Window(_)))
-        }) && aggregate.aggr_expr.iter().all(|call| match call.clone().unalias_nested().data {
-            LogicalExpr::AggregateFunction(LogicalCall { func, params }) => {
-                let counts = aggregate_function::of(&func) == Some(AggregateFunction::Count) && !params.distinct;
-                let argument = params.args.iter().all(|arg| match arg {
-                    LogicalExpr::Literal(value, _) => counts && !value.is_null(),
-                    arg => relation.origin_of(arg).is_some(),
-                });
-                argument && params.filter.is_none_or(|filter| is_true(&filter) || relation.origin_of(&filter).is_some())
-            }
-            _ => false,
-        });
+        let bare = |expr: &LogicalExpr| matches!(expr, LogicalExpr::Literal(..)) || relation.origin_of(expr).is_some();
+        let all_bare = aggregate
+            .group_expr
+            .iter()
+            .all(|group| bare(group) || relation.all_origins(group, |origin| matches!(origin, Origin::Window(_))))
+            && aggregate.aggr_expr.iter().all(|call| match call.clone().unalias_nested().data {
+                LogicalExpr::AggregateFunction(LogicalCall { func, params }) => {
+                    let counts = aggregate_function::of(&func) == Some(AggregateFunction::Count) && !params.distinct;
+                    let argument = params.args.iter().all(|arg| match arg {
+                        LogicalExpr::Literal(value, _) => counts && !value.is_null(),
+                        arg => relation.origin_of(arg).is_some(),
+                    });
+                    argument && params.filter.is_none_or(|filter| is_true(&filter) || relation.origin_of(&filter).is_some())
+                }
+                _ => false,
+            });
         InputColumns { relation, project: (!all_bare).then(ProjectBuilder::default) }
     }
 

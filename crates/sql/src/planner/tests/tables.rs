@@ -84,11 +84,7 @@ pub(super) fn session() -> Session {
     files.options = Options::new();
     files.options.insert("connector", "filesystem");
     files.options.insert("path", "/data/files");
-    let mut strict = table(
-        "strict",
-        vec![physical("id", DataType::Int64), physical("note", DataType::Utf8)],
-        None,
-    );
+    let mut strict = table("strict", vec![physical("id", DataType::Int64), physical("note", DataType::Utf8)], None);
     strict.columns[0].field = Arc::new(Field::new("id", DataType::Int64, false));
     let totals = table(
         "totals",

@@ -1,0 +1,371 @@
+//! Runs a script: statements in order, INSERTs as one job at the end, SELECTs where they stand.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use thalweg_connectors::store::{StoreSettings, block_on, open_store};
+use thalweg_connectors::{Environment, FILE_FORMATS, REGISTRY};
+use thalweg_core::{Clock, Diagnostic, Error, ErrorKind, Rand, ReadMode, Result, Severity, SourceText, SystemRand};
+use thalweg_plan::{NodeKind, Plan, SinkTarget};
+use thalweg_runtime::{Job, JobOptions, JobStatus, Stopper, needs_checkpoints};
+use thalweg_sql::{InsertStatement, Outcome, Parsed, Session, Settings, Statement, StreamPlanner, Variables, parse_script};
+use thalweg_state::JobStore;
+
+use crate::arguments::SqlArguments;
+use crate::connections::CliConnections;
+use crate::progress_line::ProgressLine;
+use crate::result::{RowOutput, Table};
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+pub enum Failure {
+    /// The SQL or a setting is wrong: exit code 2.
+    Findings(Vec<Diagnostic>),
+    /// A job failed.
+    Failed(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error.diagnostic {
+            Some(finding) => Failure::Findings(vec![*finding]),
+            None => Failure::Failed(error),
+        }
+    }
+}
+
+impl From<Vec<Diagnostic>> for Failure {
+    fn from(findings: Vec<Diagnostic>) -> Self {
+        Failure::Findings(findings)
+    }
+}
+
+impl Failure {
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Findings(_) => 2,
+            Failure::Failed(error) => match error.kind {
+                ErrorKind::User => 2,
+                ErrorKind::Fenced => 3,
+                ErrorKind::Record | ErrorKind::Unavailable | ErrorKind::Corrupt | ErrorKind::Internal => 1,
+            },
+        }
+    }
+
+    /// For standard error.
+    pub fn render(&self) -> String {
+        match self {
+            Failure::Findings(findings) => findings.iter().map(Diagnostic::render).collect::<Vec<_>>().join("\n"),
+            Failure::Failed(error) => {
+                let mut text = format!("error: {}\n", error.full_message());
+                if let Some(help) = &error.help {
+                    text.push_str(&format!("  = help: {help}\n"));
+                }
+                text
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
+pub struct ScriptOptions {
+    pub sql: SqlArguments,
+    pub checkpoint_dir: Option<String>,
+    pub parallelism: Option<u32>,
+    pub until_caught_up: bool,
+    pub shows_progress: bool,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Values for `${…}`.
+pub struct CommandVariables<'a>(pub &'a [(String, String)]);
+
+impl Variables for CommandVariables<'_> {
+    fn variable(&self, name: &str) -> Option<String> {
+        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.iter().map(|(key, _)| key.clone()).collect()
+    }
+
+    fn environment(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn file(&self, path: &str) -> std::result::Result<String, String> {
+        std::fs::read_to_string(path)
+            .map(|text| text.trim_end_matches(['\n', '\r']).to_string())
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// A session with the settings of the command line.
+/// # Errors
+/// A setting that does not exist or cannot have its value.
+pub fn new_session(sql: &SqlArguments, clock: Arc<dyn Clock>) -> Result<Session, Failure> {
+    let mut session = Session::new(REGISTRY, Arc::new(StreamPlanner { clock }));
+    for (key, value) in crate::settings_file::settings()?.iter().chain(&sql.settings) {
+        session.settings_mut().set(key, value).map_err(|finding| Failure::Findings(vec![finding]))?;
+    }
+    Ok(session)
+}
+
+/// Runs the texts as one script.
+pub fn run_script(sources: &[SourceText], options: &ScriptOptions, output: &RowOutput, stopper: &Stopper) -> Result<(), Failure> {
+    let variables = CommandVariables(&options.sql.variables);
+    let mut statements = vec![];
+    let mut findings = vec![];
+    for source in sources {
+        match parse_script(source, &variables) {
+            Ok(parsed) => statements.extend(parsed),
+            Err(more) => findings.extend(more),
+        }
+    }
+    if !findings.is_empty() {
+        return Err(Failure::Findings(findings));
+    }
+    let session = new_session(&options.sql, options.clock.clone())?;
+    let mut script = Script { session, options, output, stopper, waiting: vec![] };
+    let last_is_query = matches!(statements.last(), Some(Parsed { statement: Statement::Query(_), .. }));
+    let (before, last) = statements.split_at(statements.len() - usize::from(last_is_query));
+    for parsed in before {
+        script.execute(parsed)?;
+        if stopper.is_set() {
+            return Ok(());
+        }
+    }
+    script.finish(last.first())
+}
+
+struct Script<'a> {
+    session: Session,
+    options: &'a ScriptOptions,
+    output: &'a RowOutput,
+    stopper: &'a Stopper,
+    /// INSERTs that run together at the end.
+    waiting: Vec<InsertStatement>,
+}
+
+impl Script<'_> {
+    fn execute(&mut self, parsed: &Parsed) -> Result<(), Failure> {
+        match self.session.execute(parsed)? {
+            Outcome::Done(_) => Ok(()),
+            Outcome::Text(text) => Ok(self.output.write(format!("{}\n", text.trim_end()).as_bytes())?),
+            Outcome::Rows(rows) => {
+                let text = Table::new(&rows.schema()).render(&rows, &vec![""; rows.num_rows()])?;
+                Ok(self.output.write(text.as_bytes())?)
+            }
+            Outcome::Query(plan) => Ok(self.run_select(*plan)?),
+            Outcome::Inserts(inserts) if self.session.settings().boolean("table.dml-sync") => {
+                let plan = self.session.plan_inserts(&inserts)?;
+                Ok(self.run_job(plan, None, true)?)
+            }
+            Outcome::Inserts(inserts) => {
+                self.waiting.extend(inserts);
+                Ok(())
+            }
+        }
+    }
+
+    /// Runs the waiting INSERTs as one job, and the trailing SELECT beside it.
+    fn finish(mut self, select: Option<&Parsed>) -> Result<(), Failure> {
+        let select = match select {
+            None => None,
+            Some(parsed) => match self.session.execute(parsed)? {
+                Outcome::Query(plan) => Some(*plan),
+                _ => return Err(Failure::Failed(Error::internal("a query did not become a plan"))),
+            },
+        };
+        let inserts = match self.waiting.as_slice() {
+            [] => None,
+            waiting => Some(self.session.plan_inserts(waiting)?),
+        };
+        match (inserts, select) {
+            (None, None) => Ok(()),
+            (Some(inserts), None) => Ok(self.run_job(inserts, self.options.checkpoint_dir.as_deref(), true)?),
+            (None, Some(select)) => Ok(self.run_select(select)?),
+            (Some(inserts), Some(select)) => std::thread::scope(|scope| {
+                let inserts = scope.spawn(|| self.run_job(inserts, self.options.checkpoint_dir.as_deref(), true));
+                let selected = self.run_select(select);
+                if selected.is_err() {
+                    self.stopper.stop();
+                }
+                let inserted = inserts.join().unwrap_or_else(|_| Err(Error::internal("the INSERT job stopped unexpectedly")));
+                selected?;
+                Ok(inserted?)
+            }),
+        }
+    }
+
+    /// A SELECT keeps no durable state.
+    fn run_select(&self, plan: Plan) -> Result<()> {
+        self.run_job(plan, None, self.options.shows_progress)
+    }
+
+    fn run_job(&self, plan: Plan, checkpoint_dir: Option<&str>, shows_progress: bool) -> Result<()> {
+        let shows_progress = shows_progress && self.options.shows_progress;
+        let checkpoint_dir = checkpoint_dir.map(str::to_string);
+        let options = ScriptOptions { checkpoint_dir, shows_progress, ..self.options.clone() };
+        run_plan(&self.session, plan, &options, self.output, self.stopper)
+    }
+}
+
+/// Runs a plan under the settings of a session. Without a checkpoint directory nothing outlives the process.
+pub fn run_plan(session: &Session, plan: Plan, options: &ScriptOptions, output: &RowOutput, stopper: &Stopper) -> Result<()> {
+    let settings = session.settings();
+    let url = checkpoint_url(settings, &plan, options);
+    if url.is_none() {
+        refuse_promises_without_checkpoints(&plan)?;
+    }
+    let environment = Environment {
+        store_settings: StoreSettings::from_variables(std::env::vars()),
+        embedded_dir: options.sql.embedded.clone(),
+        print_target: Arc::new(Mutex::new(output.clone())),
+        print_error_target: Arc::new(Mutex::new(std::io::stderr())),
+        memory: None,
+        file_formats: FILE_FORMATS,
+    };
+    let (store, prefix) = open_store(url.as_deref().unwrap_or("memory://checkpoints"), &environment.store_settings)?;
+    let status = Arc::new(JobStatus::default());
+    let progress = options.shows_progress.then(|| ProgressLine::start(status.clone(), options.clock.clone()));
+    output.stop_when_closed(stopper.clone());
+    let job = Job {
+        options: JobOptions {
+            parallelism: parallelism(settings, options),
+            mode: if options.until_caught_up { ReadMode::UntilCaughtUp } else { ReadMode::AsDeclared },
+            checkpoint_interval: checkpoint_interval(settings.duration("execution.checkpointing.interval"), &plan),
+            durable: url.is_some(),
+            allow_plan_change: false,
+            time_zone: settings.time_zone().name().to_string(),
+            patience: Duration::from_secs(120),
+        },
+        plan,
+        connections: Arc::new(CliConnections { environment, output: output.clone() }),
+        store: Arc::new(JobStore::new(store, prefix, block_on(async { tokio::runtime::Handle::current() }))),
+        clock: options.clock.clone(),
+        rand: Box::new(|| Box::new(SystemRand) as Box<dyn Rand>),
+        status: status.clone(),
+        stopper: stopper.clone(),
+    };
+    let report = job.run();
+    drop(progress);
+    if report?.was_finished {
+        say("the job had finished in an earlier run; its checkpoint directory says so, and nothing was run again");
+    }
+    say_late(&status);
+    Ok(())
+}
+
+/// Where checkpoints go: the command line, then the setting, then the folder of the embedded topics; nowhere for a SELECT.
+fn checkpoint_url(settings: &Settings, plan: &Plan, options: &ScriptOptions) -> Option<String> {
+    let has_tables =
+        plan.nodes.iter().any(|node| matches!(&node.kind, NodeKind::Sink(sink) if matches!(sink.target, SinkTarget::Table(_))));
+    if !has_tables || settings.boolean("table.dml-sync") {
+        return None;
+    }
+    let set = || settings.get("execution.checkpointing.dir").map(str::to_string);
+    let embedded = || options.sql.embedded.as_ref().map(|dir| dir.join(".checkpoints").display().to_string());
+    options.checkpoint_dir.clone().or_else(set).or_else(embedded)
+}
+
+fn parallelism(settings: &Settings, options: &ScriptOptions) -> u32 {
+    let set = settings.integer("parallelism.default").filter(|_| settings.is_set("parallelism.default"));
+    let cores = || std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+    options.parallelism.or(set.and_then(|lanes| u32::try_from(lanes).ok())).unwrap_or_else(cores).clamp(1, 128)
+}
+
+/// 1 s where somebody may wait for rows in a topic, 10 s for files alone.
+fn checkpoint_interval(set: Option<Duration>, plan: &Plan) -> Duration {
+    let writes_topics = plan.nodes.iter().any(|node| match &node.kind {
+        NodeKind::Sink(sink) => matches!(&sink.target, SinkTarget::Table(table) if table.connector() == Some("kafka")),
+        _ => false,
+    });
+    set.filter(|interval| !interval.is_zero()).unwrap_or(Duration::from_secs(if writes_topics { 1 } else { 10 }))
+}
+
+/// A topic that wants exactly-once delivery needs checkpoints that outlive the process.
+fn refuse_promises_without_checkpoints(plan: &Plan) -> Result<()> {
+    for node in &plan.nodes {
+        if let NodeKind::Sink(sink) = &node.kind
+            && let SinkTarget::Table(table) = &sink.target
+            && table.options.get("sink.delivery-guarantee") == Some("exactly-once")
+        {
+            return Err(needs_checkpoints(&table.name).label_opt(table.span, "declared here").into());
+        }
+    }
+    Ok(())
+}
+
+/// Late rows and skipped records are never silent.
+fn say_late(status: &JobStatus) {
+    let snapshot = status.snapshot();
+    for (sources, rows) in &snapshot.late_rows {
+        say(&format!("{} late rows of {sources} came after their windows had closed", crate::progress_line::grouped(*rows)));
+    }
+    for (source, counts) in &snapshot.sources {
+        if counts.skipped > 0 {
+            say(&format!(
+                "{} records of {source} could not be decoded and were skipped",
+                crate::progress_line::grouped(counts.skipped)
+            ));
+        }
+        if counts.far_future > 0 {
+            say(&format!(
+                "{} rows of {source} lie more than a day in the future and did not move the watermark",
+                counts.far_future
+            ));
+        }
+    }
+}
+
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Parses, binds and plans a file without running it: the plans of its jobs, or every finding.
+pub fn plan_file(source: &SourceText, sql: &SqlArguments, clock: Arc<dyn Clock>) -> Result<Vec<Plan>, Failure> {
+    let statements = parse_script(source, &CommandVariables(&sql.variables))?;
+    let mut session = new_session(sql, clock)?;
+    let mut findings = vec![];
+    let mut plans = vec![];
+    let mut inserts: Vec<InsertStatement> = vec![];
+    for parsed in &statements {
+        match session.execute(parsed) {
+            Err(more) => findings.extend(more),
+            Ok(Outcome::Query(plan)) => plans.push(*plan),
+            Ok(Outcome::Inserts(more)) if session.settings().boolean("table.dml-sync") => match session.plan_inserts(&more) {
+                Ok(plan) => plans.push(plan),
+                Err(more) => findings.extend(more),
+            },
+            Ok(Outcome::Inserts(more)) => inserts.extend(more),
+            Ok(Outcome::Done(_) | Outcome::Rows(_) | Outcome::Text(_)) => {}
+        }
+    }
+    if !inserts.is_empty() {
+        match session.plan_inserts(&inserts) {
+            Ok(plan) => plans.push(plan),
+            Err(more) => findings.extend(more),
+        }
+    }
+    let fatal = findings.iter().any(|finding| finding.severity == Severity::Error);
+    if fatal { Err(Failure::Findings(findings)) } else { Ok(plans) }
+}
+
+/// Reads SQL files; `-` is standard input.
+pub fn read_sources(files: &[PathBuf]) -> Result<Vec<SourceText>, Failure> {
+    files
+        .iter()
+        .map(|path| {
+            let text =
+                if path.as_os_str() == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
+            let name = if path.as_os_str() == "-" { "<stdin>".to_string() } else { path.display().to_string() };
+            match text {
+                Ok(text) => Ok(SourceText::new(name, text)),
+                Err(error) => Err(Failure::Failed(Error::user(format!("file \"{name}\" cannot be read")).with_cause(error))),
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,122 @@
+//! Joins the session to the planner: hands it tables, views, functions and settings.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::sql::sqlparser::ast;
+use thalweg_core::{Clock, Column, Diagnostic, TableDefinition};
+use thalweg_plan::Plan;
+
+use crate::functions::{self, FunctionContext};
+use crate::planner::{self, Insert, PlannerInput, TableLookup};
+use crate::{InsertStatement, PlannerContext, QueryPlanner, parse_expression_at};
+
+/// The planner of this crate, for [`crate::Session`]. The clock is for functions of the current time.
+pub struct StreamPlanner {
+    pub clock: Arc<dyn Clock>,
+}
+
+impl StreamPlanner {
+    /// Runs `plan` over what the session knows. Findings about tables that a query named win over "there is no such table".
+    fn with_input<T>(
+        &self,
+        context: &PlannerContext<'_>,
+        parse_expression: &dyn Fn(&str) -> Result<ast::Expr, Diagnostic>,
+        plan: impl FnOnce(&PlannerInput<'_>) -> Result<T, Vec<Diagnostic>>,
+    ) -> Result<T, Vec<Diagnostic>> {
+        let tables = SessionTables { context, unusable: RefCell::default() };
+        let zone = context.settings.time_zone();
+        let idle_timeout = context.settings.duration("table.exec.source.idle-timeout");
+        let input = PlannerInput {
+            tables: &tables,
+            functions: functions::all(&FunctionContext { time_zone: zone, clock: self.clock.clone() }),
+            time_zone: zone.name().to_string(),
+            source: context.source,
+            idle_timeout_ms: idle_timeout.and_then(|timeout| i64::try_from(timeout.as_millis()).ok()),
+            parse_expression,
+        };
+        let result = plan(&input);
+        let unusable = tables.unusable.into_inner();
+        if result.is_err() && !unusable.is_empty() { Err(unusable) } else { result }
+    }
+}
+
+impl QueryPlanner for StreamPlanner {
+    fn plan_query(&self, context: &PlannerContext<'_>, query: &ast::Query) -> Result<Plan, Vec<Diagnostic>> {
+        self.with_input(context, &parse, |input| planner::plan_query(input, query))
+    }
+
+    fn plan_inserts(&self, context: &PlannerContext<'_>, inserts: &[InsertStatement]) -> Result<Plan, Vec<Diagnostic>> {
+        let mut planned = vec![];
+        for insert in inserts {
+            let table = context.catalog.writable(&insert.target, Some(insert.target_span), context.registry)?;
+            planned.push(Insert {
+                target: Arc::new(table.definition.clone()),
+                target_span: Some(insert.target_span),
+                columns: insert
+                    .columns
+                    .as_ref()
+                    .map(|columns| columns.iter().map(|(name, span)| (name.clone(), Some(*span))).collect()),
+                query: (*insert.query).clone(),
+                span: Some(insert.span),
+            });
+        }
+        self.with_input(context, &parse, |input| planner::plan_inserts(input, &planned))
+    }
+
+    fn expression_type(
+        &self,
+        context: &PlannerContext<'_>,
+        columns: &[Column],
+        expr: &ast::Expr,
+    ) -> Result<(DataType, bool), Vec<Diagnostic>> {
+        let schema = Arc::new(Schema::new(columns.iter().map(|column| column.field.clone()).collect::<Vec<_>>()));
+        let field = self.with_input(context, &|_| Ok(expr.clone()), |input| {
+            planner::expression_field(input, schema, "", "value").map_err(|finding| vec![finding])
+        })?;
+        Ok((field.data_type().clone(), field.is_nullable()))
+    }
+
+    fn function_names(&self) -> Vec<String> {
+        functions::names()
+    }
+}
+
+fn parse(sql: &str) -> Result<ast::Expr, Diagnostic> {
+    parse_expression_at(sql, None)
+}
+
+/// The session's tables as the planner looks them up.
+struct SessionTables<'a> {
+    context: &'a PlannerContext<'a>,
+    /// Why tables that exist cannot be read.
+    unusable: RefCell<Vec<Diagnostic>>,
+}
+
+impl TableLookup for SessionTables<'_> {
+    fn table(&self, name: &str) -> Option<Arc<TableDefinition>> {
+        self.context.catalog.table(name)?;
+        match self.context.catalog.readable(name, None, self.context.registry) {
+            Ok(table) => Some(Arc::new(table.definition.clone())),
+            Err(findings) => {
+                let mut unusable = self.unusable.borrow_mut();
+                for finding in findings {
+                    if !unusable.contains(&finding) {
+                        unusable.push(finding);
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    fn view(&self, name: &str) -> Option<(ast::Query, Vec<String>)> {
+        self.context.catalog.view(name).map(|view| ((*view.query).clone(), view.columns.clone()))
+    }
+
+    fn names(&self) -> Vec<String> {
+        let catalog = self.context.catalog;
+        catalog.table_names().into_iter().chain(catalog.view_names()).map(str::to_string).collect()
+    }
+}
