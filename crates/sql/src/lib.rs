@@ -1,1 +1,2 @@
 //! thalweg-sql.
+pub mod functions;
