@@ -13,9 +13,6 @@ use super::function_registry::FunctionRegistry;
 use super::span;
 use super::window_call::{self, WindowFunction};
 
-/// How deep expressions may nest. Binding walks them recursively, and a thread's stack is finite.
-const EXPRESSION_DEPTH_MAX: usize = 200;
-
 /// Aggregate and window functions of Flink that do not run yet, in upper case.
 const AGGREGATES_NOT_YET: &[&str] = &[
     "ANY_VALUE",
@@ -50,14 +47,14 @@ const LEGACY_SUFFIXES: &[&str] = &["", "_START", "_END", "_ROWTIME", "_PROCTIME"
 
 /// All refusals in `query`, in the order of the text.
 pub(crate) fn check(query: &Query, functions: &FunctionRegistry) -> Vec<Diagnostic> {
-    let mut check = Check { functions, findings: vec![], depth: 0, allowed: HashSet::new() };
+    let mut check = Check { functions, findings: vec![], allowed: HashSet::new() };
     let _ = query.visit(&mut check);
     check.findings
 }
 
 /// As [`check`], for an expression that stands alone.
 pub(crate) fn check_expression(expr: &Expr, functions: &FunctionRegistry) -> Vec<Diagnostic> {
-    let mut check = Check { functions, findings: vec![], depth: 0, allowed: HashSet::new() };
+    let mut check = Check { functions, findings: vec![], allowed: HashSet::new() };
     let _ = expr.visit(&mut check);
     check.findings
 }
@@ -65,7 +62,6 @@ pub(crate) fn check_expression(expr: &Expr, functions: &FunctionRegistry) -> Vec
 struct Check<'a> {
     functions: &'a FunctionRegistry,
     findings: Vec<Diagnostic>,
-    depth: usize,
     /// Addresses of expressions that look like refused ones but stand in a window call: `TUMBLE(…)` itself and the
     /// subquery that is its input.
     allowed: HashSet<*const Expr>,
@@ -156,7 +152,10 @@ impl Check<'_> {
         self.refuse_if(!function.within_group.is_empty(), "WITHIN GROUP", place);
         if AGGREGATES_NOT_YET.contains(&upper.as_str()) {
             self.not_yet(&format!("the aggregate function {upper}"), place, "COUNT, SUM, AVG, MIN and MAX run");
-        } else if LEGACY_WINDOWS.iter().any(|window| upper.strip_prefix(window).is_some_and(|rest| LEGACY_SUFFIXES.contains(&rest))) {
+        } else if LEGACY_WINDOWS
+            .iter()
+            .any(|window| upper.strip_prefix(window).is_some_and(|rest| LEGACY_SUFFIXES.contains(&rest)))
+        {
             self.not_yet(
                 &format!("the group window function {upper}"),
                 place,
@@ -166,7 +165,7 @@ impl Check<'_> {
         } else if upper == "PROCTIME" {
             self.not_yet("processing time", place, "declare a WATERMARK and use event time");
         } else if upper == "DESCRIPTOR" || upper == "TABLE" {
-            self.refuse_if(self.depth == 1, &format!("{upper} outside of a window call"), place);
+            self.not_yet(&format!("{upper} outside of a window call"), place, "");
         } else if !self.functions.contains(&name) {
             self.findings.push(
                 Diagnostic::error(Code::UNKNOWN_FUNCTION, format!("unknown function \"{name}\""))
@@ -238,7 +237,18 @@ impl Visitor for Check<'_> {
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
         let place = span::of_parser(factor.span());
         match factor {
-            TableFactor::Table { name, args, with_hints, version, with_ordinality, partitions, json_path, sample, index_hints, .. } => {
+            TableFactor::Table {
+                name,
+                args,
+                with_hints,
+                version,
+                with_ordinality,
+                partitions,
+                json_path,
+                sample,
+                index_hints,
+                ..
+            } => {
                 if args.is_some() {
                     self.table_call(&name.to_string(), span::of(name));
                 }
@@ -270,7 +280,8 @@ impl Visitor for Check<'_> {
             TableFactor::NestedJoin { .. } => self.not_yet("a join in parentheses", place, ""),
             TableFactor::UNNEST { .. } => self.not_yet("UNNEST", place, ""),
             TableFactor::Pivot { .. } | TableFactor::Unpivot { .. } => {
-                self.findings.push(Diagnostic::error(Code::NOT_IN_FLINK, "Flink has no PIVOT in streams").label_opt(place, "this"));
+                self.findings
+                    .push(Diagnostic::error(Code::NOT_IN_FLINK, "Flink has no PIVOT in streams").label_opt(place, "this"));
             }
             TableFactor::MatchRecognize { .. } => self.not_yet("MATCH_RECOGNIZE", place, ""),
             _ => self.not_yet("this form of a table in FROM", place, ""),
@@ -279,15 +290,6 @@ impl Visitor for Check<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        self.depth += 1;
-        if self.depth > EXPRESSION_DEPTH_MAX {
-            self.findings.push(
-                Diagnostic::error(Code::TOO_COMPLEX, format!("an expression nests deeper than {EXPRESSION_DEPTH_MAX} levels"))
-                    .label_opt(span::of(expr), "here")
-                    .help("compute parts of it in a subquery or a view"),
-            );
-            return ControlFlow::Break(());
-        }
         if self.allowed.contains(&std::ptr::from_ref(expr)) {
             return ControlFlow::Continue(());
         }
@@ -302,11 +304,6 @@ impl Visitor for Check<'_> {
             Expr::Function(function) => self.function(function, span::of(expr)),
             _ => {}
         }
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, _: &Expr) -> ControlFlow<()> {
-        self.depth -= 1;
         ControlFlow::Continue(())
     }
 }

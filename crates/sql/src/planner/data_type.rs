@@ -28,7 +28,7 @@ impl TypePlanner for FlinkTypes {
 ///
 /// # Errors
 /// `TW0108` for a type that is unknown or out of range.
-pub fn arrow_type(sql_type: &ast::DataType) -> Result<DataType, Diagnostic> {
+pub(crate) fn arrow_type(sql_type: &ast::DataType) -> Result<DataType, Diagnostic> {
     use ast::DataType as Sql;
     Ok(match sql_type {
         Sql::Boolean | Sql::Bool => DataType::Boolean,
@@ -66,10 +66,8 @@ pub fn arrow_type(sql_type: &ast::DataType) -> Result<DataType, Diagnostic> {
             DataType::List(Arc::new(Field::new("item", arrow_type(item)?, true)))
         }
         Sql::Map(key, value) => {
-            let fields = Fields::from(vec![
-                Field::new("key", arrow_type(key)?, false),
-                Field::new("value", arrow_type(value)?, true),
-            ]);
+            let fields =
+                Fields::from(vec![Field::new("key", arrow_type(key)?, false), Field::new("value", arrow_type(value)?, true)]);
             DataType::Map(Arc::new(Field::new("entries", DataType::Struct(fields), false)), false)
         }
         Sql::Struct(fields, _) => {
@@ -95,7 +93,10 @@ fn decimal(sql_type: &ast::DataType, info: &ExactNumberInfo) -> Result<DataType,
     };
     let wanted = "DECIMAL(p, s) has a p from 1 to 38 and an s from 0 to p";
     let precision = u8::try_from(precision).ok().filter(|p| (1..=38).contains(p)).ok_or_else(|| bad_type(sql_type, wanted))?;
-    let scale = i8::try_from(scale).ok().filter(|s| *s >= 0 && *s <= precision.cast_signed()).ok_or_else(|| bad_type(sql_type, wanted))?;
+    let scale = i8::try_from(scale)
+        .ok()
+        .filter(|s| *s >= 0 && *s <= precision.cast_signed())
+        .ok_or_else(|| bad_type(sql_type, wanted))?;
     Ok(DataType::Decimal128(precision, scale))
 }
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DFSchemaRef, Result};
-use datafusion::common::config::ConfigOptions;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast};
@@ -63,11 +63,7 @@ impl AnalyzerRule for NarrowLiterals {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let rewritten = plan.transform_up_with_subqueries(|node| {
             if let LogicalPlan::Values(values) = node {
-                let rows = values
-                    .values
-                    .into_iter()
-                    .map(|row| row.into_iter().map(narrow).collect())
-                    .collect();
+                let rows = values.values.into_iter().map(|row| row.into_iter().map(narrow).collect()).collect();
                 return Ok(Transformed::yes(LogicalPlanBuilder::values(rows)?.build()?));
             }
             rewrite_expressions(node, |expr| expr.transform_up(|part| Ok(Transformed::yes(narrow(part)))).map(|done| done.data))

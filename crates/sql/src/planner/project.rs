@@ -5,8 +5,8 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchemaRef, ScalarValue};
-use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::Expr as LogicalExpr;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use thalweg_core::Diagnostic;
@@ -38,7 +38,10 @@ impl Lowering<'_> {
             origins.push(match relation.origin_of(expr) {
                 Some(Origin::Window(part)) => Origin::Window(part),
                 Some(Origin::Node(column)) => Origin::Node(project.push_column(self, relation.node, column, field.name())),
-                None => Origin::Node(project.push(self.expression(&relation, expr, field.name())?, field.name())),
+                None => {
+                    let computed = self.expression(&relation, expr, field.name())?;
+                    Origin::Node(project.push(self, relation.node, computed, field.name()))
+                }
             });
         }
         if let Some(pending) = &mut relation.window {
@@ -55,9 +58,9 @@ impl Lowering<'_> {
             split_conjunction(predicate).into_iter().filter(|condition| !is_true(condition)).collect();
         let over_node = |origin| matches!(origin, Origin::Node(_));
         let over_window = |origin| matches!(origin, Origin::Window(_));
-        let mixed = conditions.iter().any(|condition| {
-            !relation.all_origins(condition, over_node) && !relation.all_origins(condition, over_window)
-        });
+        let mixed = conditions
+            .iter()
+            .any(|condition| !relation.all_origins(condition, over_node) && !relation.all_origins(condition, over_window));
         if mixed {
             relation = self.assign_window(relation)?;
         }
@@ -89,9 +92,8 @@ impl Lowering<'_> {
         let Some(predicate) = conjunction(filters.to_vec()) else {
             return Ok(node);
         };
-        let placed = map_columns(predicate, &|column| {
-            WindowPart::ALL.into_iter().find(|part| part.name() == column.name).map(position)
-        });
+        let placed =
+            map_columns(predicate, &|column| WindowPart::ALL.into_iter().find(|part| part.name() == column.name).map(position));
         let predicate = self.positional(node, &placed, "a condition")?;
         Ok(self.filter_node(node, predicate))
     }
@@ -165,9 +167,12 @@ pub(crate) struct ProjectBuilder {
 }
 
 impl ProjectBuilder {
-    /// Adds an expression; returns its position.
-    pub(crate) fn push(&mut self, expr: Expr, name: &str) -> usize {
-        self.fields.push(Field::new(name, expr.data_type.clone(), expr.nullable));
+    /// Adds an expression over the columns of `node`; returns its position.
+    pub(crate) fn push(&mut self, lowering: &Lowering, node: usize, expr: Expr, name: &str) -> usize {
+        // What Arrow's types forget, such as the precision of a TIMESTAMP, travels in the field's metadata.
+        let metadata = expr.physical.return_field(lowering.schema(node)).map(|field| field.metadata().clone());
+        let field = Field::new(name, expr.data_type.clone(), expr.nullable);
+        self.fields.push(field.with_metadata(metadata.unwrap_or_default()));
         self.passed.push(expr.as_column());
         self.exprs.push(expr);
         self.exprs.len() - 1
@@ -183,7 +188,7 @@ impl ProjectBuilder {
             nullable: field.is_nullable(),
             span: None,
         };
-        self.push(expr, name)
+        self.push(lowering, node, expr, name)
     }
 
     /// The position of a column of `node`, added under its own name if it is not there.
@@ -213,10 +218,7 @@ impl ProjectBuilder {
 }
 
 /// `expr` with each column that has a position replaced by `#position`. Places are kept.
-pub(crate) fn map_columns(
-    expr: LogicalExpr,
-    position: &dyn Fn(&datafusion::common::Column) -> Option<usize>,
-) -> LogicalExpr {
+pub(crate) fn map_columns(expr: LogicalExpr, position: &dyn Fn(&datafusion::common::Column) -> Option<usize>) -> LogicalExpr {
     let mapped = expr.transform_up(|part| {
         Ok(match &part {
             LogicalExpr::Column(column) => match position(column) {

@@ -20,7 +20,7 @@ use super::error::{finding, unknown_column};
 use super::implicit_cast::is_implicit;
 use super::lower::Lowering;
 use super::relation::Relation;
-use super::type_name::sql_type_name;
+use super::type_name::sql_type_of;
 use super::{Insert, PlannerInput, optimize, span};
 
 /// Ends a plan at the terminal.
@@ -125,8 +125,10 @@ fn target_columns(insert: &Insert) -> Result<Vec<String>, Vec<Diagnostic>> {
     for (name, place) in listed {
         if !all.contains(&name.as_str()) {
             findings.push(match target.column(name) {
-                Some(_) => Diagnostic::error(Code::SINK_SCHEMA, format!("column \"{name}\" of \"{}\" cannot be written", target.name))
-                    .label_opt(*place, "computed, or METADATA VIRTUAL"),
+                Some(_) => {
+                    Diagnostic::error(Code::SINK_SCHEMA, format!("column \"{name}\" of \"{}\" cannot be written", target.name))
+                        .label_opt(*place, "computed, or METADATA VIRTUAL")
+                }
                 None => unknown_column(name, &all, *place),
             });
         } else if !seen.insert(name) {
@@ -155,13 +157,14 @@ fn fitted(
                 column.name(),
                 insert.target.name,
                 column.sql_type,
-                sql_type_name(from_type)
+                sql_type_of(field)
             ),
         )
-        .label_opt(item_place(&insert.query, position).or(insert.target_span), format!("{} here", sql_type_name(from_type)))
-        .help(format!("write CAST(… AS {}) in the query, or declare the column {}", column.sql_type, sql_type_name(from_type))));
+        .label_opt(item_place(&insert.query, position).or(insert.target_span), sql_type_of(field))
+        .help(format!("write CAST(… AS {}) in the query, or declare the column {}", column.sql_type, sql_type_of(field))));
     }
-    let value = if from_type == to_type { from } else { super::zone_cast::cast_between(from, (from_type, to_type), &input.time_zone) };
+    let value =
+        if from_type == to_type { from } else { super::zone_cast::cast_between(from, (from_type, to_type), &input.time_zone) };
     if column.field.is_nullable() || !field.is_nullable() {
         return Ok(value);
     }
@@ -179,12 +182,8 @@ fn missing_column(target: &TableDefinition, column: &Column, place: Option<Span>
 }
 
 fn wrong_count(insert: &Insert, targets: &[String], query: &LogicalPlan) -> Diagnostic {
-    let given: Vec<String> = query
-        .schema()
-        .fields()
-        .iter()
-        .map(|field| format!("{} {}", field.name(), sql_type_name(field.data_type())))
-        .collect();
+    let given: Vec<String> =
+        query.schema().fields().iter().map(|field| format!("{} {}", field.name(), sql_type_of(field))).collect();
     let wanted: Vec<String> = targets
         .iter()
         .map(|name| insert.target.column(name).map_or_else(|| name.clone(), |column| format!("{name} {}", column.sql_type)))
@@ -206,9 +205,7 @@ fn item_place(query: &ast::Query, position: usize) -> Option<Span> {
     let ast::SetExpr::Select(select) = body else {
         return None;
     };
-    let named = |item: &ast::SelectItem| {
-        matches!(item, ast::SelectItem::UnnamedExpr(_) | ast::SelectItem::ExprWithAlias { .. })
-    };
+    let named = |item: &ast::SelectItem| matches!(item, ast::SelectItem::UnnamedExpr(_) | ast::SelectItem::ExprWithAlias { .. });
     if !select.projection.iter().take(position + 1).all(named) {
         return None;
     }

@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::common::{Column, Spans};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, Spans};
 use datafusion::logical_expr::Expr;
 use datafusion::sql::sqlparser::ast::{self, Spanned, Visit, Visitor};
 use datafusion::sql::sqlparser::tokenizer;
@@ -133,5 +133,14 @@ pub(crate) fn find_condition(query: &ast::Query) -> Option<Span> {
     match query.visit(&mut Search) {
         ControlFlow::Break(span) => Some(span),
         ControlFlow::Continue(()) => None,
+    }
+}
+
+/// The place of the second query of the first UNION of `query`.
+pub(crate) fn find_union(query: &ast::Query) -> Option<Span> {
+    match &*query.body {
+        ast::SetExpr::SetOperation { right, .. } => of(&**right),
+        ast::SetExpr::Query(inner) => find_union(inner),
+        _ => None,
     }
 }

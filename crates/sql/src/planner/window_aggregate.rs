@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::Schema;
-use datafusion::logical_expr::expr::AggregateFunction as LogicalCall;
-use datafusion::logical_expr::{Aggregate, Expr as LogicalExpr};
 use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::expr::{AggregateFunction as LogicalCall, AggregateFunctionParams};
+use datafusion::logical_expr::{Aggregate, Expr as LogicalExpr};
 use thalweg_core::{Code, Diagnostic};
 use thalweg_plan::{
     AggregateCall, AggregateFunction, Exchange, Expr, Input, NodeKind, Properties, StateLifetime, TimeAttribute, TimeKind,
@@ -13,11 +13,12 @@ use thalweg_plan::{
 };
 
 use super::aggregate_function;
-use super::lower::{Lowering, not_yet, window_fields};
+use super::lower::{Lowering, not_yet};
 use super::project::ProjectBuilder;
-use super::relation::{Origin, PendingWindow, Relation, WindowPart, field};
-use super::span;
+use super::relation::{Origin, PendingWindow, Relation, WindowPart};
 use super::window_call::not_multiple;
+use super::window_node::window_fields;
+use super::{span, text};
 
 /// What a group expression is.
 enum Group {
@@ -33,9 +34,8 @@ impl Lowering<'_> {
     /// Lowers a grouping over a window whose start and end are both among the group's columns.
     pub(crate) fn aggregate(&mut self, relation: Relation, aggregate: &Aggregate) -> Result<Relation, Diagnostic> {
         let place = span::union(span::of_exprs(&aggregate.group_expr), span::of_exprs(&aggregate.aggr_expr));
-        let groups_by = |part: WindowPart| {
-            aggregate.group_expr.iter().any(|group| relation.origin_of(group) == Some(Origin::Window(part)))
-        };
+        let groups_by =
+            |part: WindowPart| aggregate.group_expr.iter().any(|group| relation.origin_of(group) == Some(Origin::Window(part)));
         let pending = match &relation.window {
             Some(pending) if groups_by(WindowPart::Start) && groups_by(WindowPart::End) => pending.clone(),
             _ => return Err(self.no_window(&relation, aggregate, place)),
@@ -86,7 +86,7 @@ impl Lowering<'_> {
         let schema = self.schema(input);
         let mut fields: Vec<_> = keys.iter().map(|key| schema.fields()[*key].clone()).collect();
         fields.extend(aggregates.iter().map(|call| call.output.clone()));
-        fields.extend(window_fields(schema.field(time_column).data_type()));
+        fields.extend(window_fields(schema.field(time_column)));
         let start = keys.len() + aggregates.len();
         let before = self.properties(input);
         let properties = Properties {
@@ -98,8 +98,7 @@ impl Lowering<'_> {
             bounded: before.bounded,
         };
         let exchange = if keys.is_empty() { Exchange::Single } else { Exchange::Hash(keys.clone()) };
-        let kind =
-            NodeKind::WindowAggregate(WindowAggregate { window: pending.window.clone(), time_column, keys, aggregates });
+        let kind = NodeKind::WindowAggregate(WindowAggregate { window: pending.window.clone(), time_column, keys, aggregates });
         self.add(kind, vec![Input { node: input, exchange }], Arc::new(Schema::new(fields)), properties, place)
     }
 
@@ -136,7 +135,7 @@ impl Lowering<'_> {
             for index in computed {
                 let name = aggregate.schema.field(index).name();
                 let expr = self.expression(&window_relation, &aggregate.group_expr[index], name)?;
-                origins[index] = Origin::Node(project.push(expr, name));
+                origins[index] = Origin::Node(project.push(self, node, expr, name));
             }
             node = project.add(self, node);
         }
@@ -175,7 +174,9 @@ impl Lowering<'_> {
         let argument = match params.args.first() {
             None => None,
             // COUNT(1) counts rows, as COUNT(*) does.
-            Some(LogicalExpr::Literal(value, _)) if function == AggregateFunction::Count && !value.is_null() && !params.distinct => {
+            Some(LogicalExpr::Literal(value, _))
+                if function == AggregateFunction::Count && !value.is_null() && !params.distinct =>
+            {
                 None
             }
             Some(argument) => Some(inputs.column(self, argument, &argument.schema_name().to_string())?),
@@ -192,7 +193,7 @@ impl Lowering<'_> {
             argument,
             filter,
             distinct,
-            output: field(output.name(), output.data_type(), output.is_nullable()),
+            output: Arc::new(output.clone().with_name(call_name(function, &params))),
         })
     }
 
@@ -221,6 +222,19 @@ impl Lowering<'_> {
     }
 }
 
+/// `SUM(DISTINCT amount) FILTER (WHERE big)`: the name of an aggregate's column within the plan.
+fn call_name(function: AggregateFunction, params: &AggregateFunctionParams) -> String {
+    let plain = |expr: &LogicalExpr| text::text(expr, &|column| column.name.clone());
+    let argument = match params.args.first() {
+        Some(LogicalExpr::Literal(value, _)) if function == AggregateFunction::Count && !value.is_null() => "*".to_string(),
+        Some(argument) => plain(argument),
+        None => "*".to_string(),
+    };
+    let distinct = if params.distinct { "DISTINCT " } else { "" };
+    let filter = params.filter.as_ref().map_or_else(String::new, |filter| format!(" FILTER (WHERE {})", plain(filter)));
+    format!("{}({distinct}{argument}){filter}", function.name())
+}
+
 /// HOP's windows are made of whole slides only when they are aggregated in slices.
 fn check_multiple(pending: &PendingWindow) -> Result<(), Diagnostic> {
     match pending.window.kind {
@@ -239,22 +253,22 @@ struct InputColumns<'r> {
 
 impl<'r> InputColumns<'r> {
     fn new(relation: &'r Relation, aggregate: &Aggregate) -> Self {
-        let bare = |expr: &LogicalExpr| {
-            matches!(expr, LogicalExpr::Literal(..)) || relation.origin_of(expr).is_some()
-        };
-        let all_bare = aggregate.group_expr.iter().all(|group| {
-            bare(group) || relation.all_origins(group, |origin| matches!(origin, Origin::Window(_)))
-        }) && aggregate.aggr_expr.iter().all(|call| match call.clone().unalias_nested().data {
-            LogicalExpr::AggregateFunction(LogicalCall { func, params }) => {
-                let counts = aggregate_function::of(&func) == Some(AggregateFunction::Count) && !params.distinct;
-                let argument = params.args.iter().all(|arg| match arg {
-                    LogicalExpr::Literal(value, _) => counts && !value.is_null(),
-                    arg => relation.origin_of(arg).is_some(),
-                });
-                argument && params.filter.is_none_or(|filter| is_true(&filter) || relation.origin_of(&filter).is_some())
-            }
-            _ => false,
-        });
+        let bare = |expr: &LogicalExpr| matches!(expr, LogicalExpr::Literal(..)) || relation.origin_of(expr).is_some();
+        let all_bare = aggregate
+            .group_expr
+            .iter()
+            .all(|group| bare(group) || relation.all_origins(group, |origin| matches!(origin, Origin::Window(_))))
+            && aggregate.aggr_expr.iter().all(|call| match call.clone().unalias_nested().data {
+                LogicalExpr::AggregateFunction(LogicalCall { func, params }) => {
+                    let counts = aggregate_function::of(&func) == Some(AggregateFunction::Count) && !params.distinct;
+                    let argument = params.args.iter().all(|arg| match arg {
+                        LogicalExpr::Literal(value, _) => counts && !value.is_null(),
+                        arg => relation.origin_of(arg).is_some(),
+                    });
+                    argument && params.filter.is_none_or(|filter| is_true(&filter) || relation.origin_of(&filter).is_some())
+                }
+                _ => false,
+            });
         InputColumns { relation, project: (!all_bare).then(ProjectBuilder::default) }
     }
 
@@ -268,7 +282,7 @@ impl<'r> InputColumns<'r> {
                 let planned: Expr = lowering.expression(self.relation, expr, name)?;
                 let text = planned.text.clone();
                 let project = self.project.get_or_insert_default();
-                Ok(project.find(&text).unwrap_or_else(|| project.push(planned, &text)))
+                Ok(project.find(&text).unwrap_or_else(|| project.push(lowering, self.relation.node, planned, &text)))
             }
         }
     }

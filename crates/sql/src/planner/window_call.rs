@@ -117,7 +117,11 @@ impl WindowCalls {
                     format!("the input of {} has a column \"{}\" already", function.name(), taken.name()),
                 )
                 .label_opt(arguments.place, "adds it again")
-                .help(format!("give it another name in the inner query: {} AS first_{}", taken.name(), taken.name())),
+                .help(format!(
+                    "give it another name in the inner query: {} AS first_{}",
+                    taken.name(),
+                    taken.name()
+                )),
             ));
         }
         let call = arguments.window(time_place, context)?;
@@ -208,12 +212,8 @@ impl Arguments {
         let mut length = |index: usize| self.length(index, context);
         let (kind, step_place, offset_index) = match self.function {
             WindowFunction::Tumble => (WindowKind::Tumble { size_ms: length(2)? }, None, 3),
-            WindowFunction::Hop => {
-                (WindowKind::Hop { slide_ms: length(2)?, size_ms: length(3)? }, self.place_of(2), 4)
-            }
-            WindowFunction::Cumulate => {
-                (WindowKind::Cumulate { step_ms: length(2)?, size_ms: length(3)? }, self.place_of(2), 4)
-            }
+            WindowFunction::Hop => (WindowKind::Hop { slide_ms: length(2)?, size_ms: length(3)? }, self.place_of(2), 4),
+            WindowFunction::Cumulate => (WindowKind::Cumulate { step_ms: length(2)?, size_ms: length(3)? }, self.place_of(2), 4),
         };
         let size_ms = kind.size_ms();
         let name = self.function.name();

@@ -81,7 +81,9 @@ impl ScalarUDFImpl for ZoneCast {
         };
         let array = value.to_array(args.number_rows)?;
         let micros = compute::cast(&array, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
-        let shifted = micros.as_primitive::<TimestampMicrosecondType>().unary_opt::<_, TimestampMicrosecondType>(|micros| self.shift(micros));
+        let shifted = micros
+            .as_primitive::<TimestampMicrosecondType>()
+            .unary_opt::<_, TimestampMicrosecondType>(|micros| self.shift(micros));
         let shifted = match args.return_field.data_type() {
             DataType::Timestamp(_, Some(zone)) => shifted.with_timezone(zone.clone()),
             _ => shifted,

@@ -16,7 +16,7 @@ fn instant() -> DataType {
 }
 
 fn physical(name: &str, data_type: DataType) -> Column {
-    let sql_type = super::super::sql_type_name(&data_type);
+    let sql_type = super::super::type_name::sql_type_name(&data_type);
     TableDefinition::physical_column(Field::new(name, data_type, true), sql_type)
 }
 
@@ -84,11 +84,7 @@ pub(super) fn session() -> Session {
     files.options = Options::new();
     files.options.insert("connector", "filesystem");
     files.options.insert("path", "/data/files");
-    let mut strict = table(
-        "strict",
-        vec![physical("id", DataType::Int64), physical("note", DataType::Utf8)],
-        None,
-    );
+    let mut strict = table("strict", vec![physical("id", DataType::Int64), physical("note", DataType::Utf8)], None);
     strict.columns[0].field = Arc::new(Field::new("id", DataType::Int64, false));
     let totals = table(
         "totals",
