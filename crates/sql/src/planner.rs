@@ -41,19 +41,22 @@ mod tests;
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{Field, SchemaRef};
 use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::sql::sqlparser::ast;
 use thalweg_core::{Code, Diagnostic, SourceText, Span, TableDefinition};
 use thalweg_plan::Plan;
-
-pub use type_name::sql_type_name;
 
 /// What the planner needs to know of the session.
 pub struct PlannerInput<'a> {
     pub tables: &'a dyn TableLookup,
     /// The functions of our own; they win over DataFusion's of the same name. Names are matched without regard to case.
     pub functions: Vec<Arc<ScalarUDF>>,
+    /// Makes calls of syntax that DataFusion would refuse or plan with another meaning, such as `FLOOR(ts TO DAY)`. Applied to
+    /// every expression, inner ones first.
+    pub rewrite: &'a dyn Fn(&mut ast::Expr),
+    /// How operators and special syntax become calls; asked in order, after the planner's own checks.
+    pub expr_planners: Vec<Arc<dyn ExprPlanner>>,
     /// An IANA name, from `table.local-time-zone`.
     pub time_zone: String,
     /// The text that the spans of the syntax tree point into.
@@ -127,25 +130,6 @@ pub fn plan_inserts(input: &PlannerInput, inserts: &[Insert]) -> Result<Plan, Ve
         }
         if findings.is_empty() { Ok(lowering.plan) } else { Err(findings) }
     })
-}
-
-/// The columns that a query gives: what `CREATE VIEW` checks and `CREATE TABLE … AS SELECT` declares.
-///
-/// # Errors
-/// As [`plan_query`].
-pub fn query_schema(input: &PlannerInput, query: &ast::Query) -> Result<SchemaRef, Vec<Diagnostic>> {
-    in_source(input, || Ok(Arc::new(query::optimised(input, query)?.schema().as_arrow().clone())))
-}
-
-/// Type and nullability of an expression over `columns`: what a computed column and a watermark are checked with when their
-/// table is declared. The field is called `name`.
-///
-/// # Errors
-/// Unknown columns and functions, types that do not fit; without places, because `sql` is a text of its own.
-pub fn expression_field(input: &PlannerInput, columns: SchemaRef, sql: &str, name: &str) -> Result<Field, Diagnostic> {
-    let (expression, schema) = source::table_expression(input, columns, sql)?;
-    let planned = expression::create(&expression, &schema, name)?;
-    Ok(Field::new(name, planned.data_type, planned.nullable))
 }
 
 /// A refused grouping that has lost its place points at the GROUP BY of the query.

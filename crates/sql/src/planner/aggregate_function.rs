@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, internal_err};
 use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility};
@@ -100,6 +100,16 @@ impl AggregateUDFImpl for PlannedAggregate {
                 ))
             }),
         }
+    }
+
+    fn return_field(&self, arg_fields: &[FieldRef]) -> Result<FieldRef> {
+        let types: Vec<DataType> = arg_fields.iter().map(|field| field.data_type().clone()).collect();
+        let field = Field::new(self.name(), self.return_type(&types)?, self.is_nullable());
+        Ok(Arc::new(match (self.function, arg_fields) {
+            // The smallest of some TIMESTAMP(3) is a TIMESTAMP(3).
+            (AggregateFunction::Min | AggregateFunction::Max, [argument]) => field.with_metadata(argument.metadata().clone()),
+            _ => field,
+        }))
     }
 
     fn is_nullable(&self) -> bool {

@@ -13,9 +13,6 @@ use super::function_registry::FunctionRegistry;
 use super::span;
 use super::window_call::{self, WindowFunction};
 
-/// How deep expressions may nest. Binding walks them recursively, and a thread's stack is finite.
-const EXPRESSION_DEPTH_MAX: usize = 200;
-
 /// Aggregate and window functions of Flink that do not run yet, in upper case.
 const AGGREGATES_NOT_YET: &[&str] = &[
     "ANY_VALUE",
@@ -50,14 +47,14 @@ const LEGACY_SUFFIXES: &[&str] = &["", "_START", "_END", "_ROWTIME", "_PROCTIME"
 
 /// All refusals in `query`, in the order of the text.
 pub(crate) fn check(query: &Query, functions: &FunctionRegistry) -> Vec<Diagnostic> {
-    let mut check = Check { functions, findings: vec![], depth: 0, allowed: HashSet::new() };
+    let mut check = Check { functions, findings: vec![], allowed: HashSet::new() };
     let _ = query.visit(&mut check);
     check.findings
 }
 
 /// As [`check`], for an expression that stands alone.
 pub(crate) fn check_expression(expr: &Expr, functions: &FunctionRegistry) -> Vec<Diagnostic> {
-    let mut check = Check { functions, findings: vec![], depth: 0, allowed: HashSet::new() };
+    let mut check = Check { functions, findings: vec![], allowed: HashSet::new() };
     let _ = expr.visit(&mut check);
     check.findings
 }
@@ -65,7 +62,6 @@ pub(crate) fn check_expression(expr: &Expr, functions: &FunctionRegistry) -> Vec
 struct Check<'a> {
     functions: &'a FunctionRegistry,
     findings: Vec<Diagnostic>,
-    depth: usize,
     /// Addresses of expressions that look like refused ones but stand in a window call: `TUMBLE(…)` itself and the
     /// subquery that is its input.
     allowed: HashSet<*const Expr>,
@@ -169,7 +165,7 @@ impl Check<'_> {
         } else if upper == "PROCTIME" {
             self.not_yet("processing time", place, "declare a WATERMARK and use event time");
         } else if upper == "DESCRIPTOR" || upper == "TABLE" {
-            self.refuse_if(self.depth == 1, &format!("{upper} outside of a window call"), place);
+            self.not_yet(&format!("{upper} outside of a window call"), place, "");
         } else if !self.functions.contains(&name) {
             self.findings.push(
                 Diagnostic::error(Code::UNKNOWN_FUNCTION, format!("unknown function \"{name}\""))
@@ -294,15 +290,6 @@ impl Visitor for Check<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        self.depth += 1;
-        if self.depth > EXPRESSION_DEPTH_MAX {
-            self.findings.push(
-                Diagnostic::error(Code::TOO_COMPLEX, format!("an expression nests deeper than {EXPRESSION_DEPTH_MAX} levels"))
-                    .label_opt(span::of(expr), "here")
-                    .help("compute parts of it in a subquery or a view"),
-            );
-            return ControlFlow::Break(());
-        }
         if self.allowed.contains(&std::ptr::from_ref(expr)) {
             return ControlFlow::Continue(());
         }
@@ -317,11 +304,6 @@ impl Visitor for Check<'_> {
             Expr::Function(function) => self.function(function, span::of(expr)),
             _ => {}
         }
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, _: &Expr) -> ControlFlow<()> {
-        self.depth -= 1;
         ControlFlow::Continue(())
     }
 }

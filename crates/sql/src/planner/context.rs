@@ -21,9 +21,6 @@ use super::operator::FlinkOperators;
 use super::window_call::WindowCalls;
 use super::{PlannerInput, check, rewrite};
 
-/// Views may name views; a chain longer than this is a circle.
-const VIEW_DEPTH_MAX: usize = 64;
-
 /// Binds queries against the tables of a session.
 pub(crate) struct Binder<'a> {
     input: &'a PlannerInput<'a>,
@@ -31,30 +28,33 @@ pub(crate) struct Binder<'a> {
     options: ConfigOptions,
     expr_planners: Vec<Arc<dyn ExprPlanner>>,
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
-    /// 0 for the user's query. Places in the text of a view mean nothing in the user's.
-    view_depth: usize,
+    /// The views around the text that is bound, outermost first: a view among them is defined by itself.
+    views: Vec<String>,
+    /// Whether places in the syntax tree are places in the user's text.
+    keep_places: bool,
 }
 
 impl<'a> Binder<'a> {
     pub(crate) fn new(input: &'a PlannerInput<'a>) -> Self {
-        Self::at_depth(input, Arc::new(FunctionRegistry::new(&input.functions)), 0)
+        Self::within(input, Arc::new(FunctionRegistry::new(&input.functions)), vec![], true)
     }
 
     /// A binder for texts that are not the user's query, whose places mean nothing in it.
     pub(crate) fn detached(input: &'a PlannerInput<'a>) -> Self {
-        Self::at_depth(input, Arc::new(FunctionRegistry::new(&input.functions)), 1)
+        Self::within(input, Arc::new(FunctionRegistry::new(&input.functions)), vec![], false)
     }
 
-    fn at_depth(input: &'a PlannerInput<'a>, functions: Arc<FunctionRegistry>, view_depth: usize) -> Self {
-        let mut expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(FlinkOperators::new(functions.clone()))];
-        expr_planners.extend(datafusion::execution::SessionStateDefaults::default_expr_planners());
+    fn within(input: &'a PlannerInput<'a>, functions: Arc<FunctionRegistry>, views: Vec<String>, keep_places: bool) -> Self {
+        let mut expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(FlinkOperators)];
+        expr_planners.extend(input.expr_planners.iter().cloned());
         Binder {
             input,
             functions,
             options: config_options(),
             expr_planners,
-            relation_planners: vec![Arc::new(WindowCalls { keep_places: view_depth == 0 })],
-            view_depth,
+            relation_planners: vec![Arc::new(WindowCalls { keep_places })],
+            views,
+            keep_places,
         }
     }
 
@@ -71,7 +71,7 @@ impl<'a> Binder<'a> {
         if !refusals.is_empty() {
             return Err(refusals);
         }
-        let statement = ast::Statement::Query(Box::new(rewrite::rewrite(query)));
+        let statement = ast::Statement::Query(Box::new(rewrite::rewrite(query, self.input.rewrite)));
         self.planner().sql_statement_to_plan(statement).map_err(|error| vec![finding(&error, Some(query))])
     }
 
@@ -81,15 +81,16 @@ impl<'a> Binder<'a> {
             .with_parse_float_as_decimal(true)
             .with_enable_ident_normalization(false)
             .with_map_string_types_to_utf8view(false)
-            .with_collect_spans(self.view_depth == 0);
+            .with_collect_spans(self.keep_places);
         SqlToRel::new_with_options(self, options)
     }
 
     fn view(&self, name: &str, query: &ast::Query, columns: Vec<String>) -> Result<LogicalPlan, Diagnostic> {
-        if self.view_depth >= VIEW_DEPTH_MAX {
+        if self.views.iter().any(|outer| outer == name) {
             return Err(Diagnostic::error(Code::BAD_TABLE, format!("view \"{name}\" is defined by itself")));
         }
-        let inner = Binder::at_depth(self.input, self.functions.clone(), self.view_depth + 1);
+        let views = [self.views.as_slice(), &[name.to_string()]].concat();
+        let inner = Binder::within(self.input, self.functions.clone(), views, false);
         let plan = inner.bind(query).map_err(|findings| in_view(name, findings))?;
         if columns.is_empty() {
             return Ok(plan);

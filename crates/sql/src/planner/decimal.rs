@@ -103,8 +103,9 @@ pub(crate) fn call(operator: DecimalOperator, left: Expr, right: Expr) -> Expr {
 
 /// The operator's sign when `function` is one of these, for texts.
 pub(crate) fn symbol_of(function: &ScalarUDF) -> Option<&'static str> {
-    let inner: &dyn std::any::Any = function.inner().as_ref();
-    inner.downcast_ref::<DecimalArithmetic>().map(|arithmetic| arithmetic.operator.symbol())
+    use DecimalOperator::{Add, Divide, Multiply, Remainder, Subtract};
+    let name = function.name();
+    [Add, Subtract, Multiply, Divide, Remainder].into_iter().find(|operator| operator.name() == name).map(DecimalOperator::symbol)
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -255,9 +256,14 @@ fn divide(a: i128, b: i128, digits: i32) -> Option<i128> {
     if digits < 0 {
         return Some(round_half_up(a, b.checked_mul(10_i128.checked_pow(digits.unsigned_abs())?)?));
     }
-    if let Some(shifted) = shift(a, digits) {
-        return Some(round_half_up(shifted, b));
+    match shift(a, digits) {
+        Some(shifted) => Some(round_half_up(shifted, b)),
+        None => long_divide(a, b, digits),
     }
+}
+
+/// The same digit by digit, for products that do not fit.
+fn long_divide(a: i128, b: i128, digits: i32) -> Option<i128> {
     let negative = (a < 0) != (b < 0);
     let (a, b) = (a.unsigned_abs(), b.unsigned_abs());
     let mut quotient = i128::try_from(a / b).ok()?;
@@ -324,6 +330,8 @@ mod tests {
         fn long_division_equals_short(a in -1_000_000_000_i128..1_000_000_000, b in 1_i128..1_000_000, digits in 0_i32..20) {
             let exact = round_half_up(a * 10_i128.pow(digits.unsigned_abs()), b);
             prop_assert_eq!(divide(a, b, digits), Some(exact));
+            prop_assert_eq!(long_divide(a, b, digits), Some(exact));
+            prop_assert_eq!(long_divide(a, -b, digits), divide(a, -b, digits));
         }
     }
 }

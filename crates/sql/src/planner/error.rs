@@ -60,6 +60,7 @@ pub(crate) fn finding(error: &DataFusionError, query: Option<&ast::Query>) -> Di
             Diagnostic::error(Code::NOT_YET, format!("this does not run yet: {}", one_line(message))).label_opt(place, "here")
         }
         DataFusionError::Plan(message) => plan_finding(message, place, query),
+        DataFusionError::Execution(message) => plan_finding(message, place, query),
         other => Diagnostic::error(Code::TYPE_MISMATCH, one_line(&other.strip_backtrace())).label_opt(place, "here"),
     }
 }
@@ -69,6 +70,19 @@ fn schema_finding(error: &SchemaError, place: Option<Span>, query: Option<&ast::
         place.or_else(|| span::of_column(column)).or_else(|| query.and_then(|query| span::find_column(query, &column.name)))
     };
     match error {
+        SchemaError::FieldNotFound { field, valid_fields }
+            if field.relation.is_some()
+                && !valid_fields.is_empty()
+                && valid_fields.iter().all(|valid| valid.relation != field.relation) =>
+        {
+            let relation = field.relation.as_ref().map_or("", |relation| relation.table());
+            let mut tables: Vec<&str> =
+                valid_fields.iter().filter_map(|valid| valid.relation.as_ref()).map(|relation| relation.table()).collect();
+            tables.dedup();
+            Diagnostic::error(Code::UNKNOWN_COLUMN, format!("\"{relation}\" is neither a table of this query nor a ROW column"))
+                .label_opt(place_of(field), "here")
+                .help_nearest(relation, tables.iter().copied(), Some(format!("there is {}", tables.join(", "))))
+        }
         SchemaError::FieldNotFound { field, valid_fields } => {
             let names: Vec<&str> = valid_fields.iter().map(|column| column.name.as_str()).collect();
             unknown_column(&field.name, &names, place_of(field))
@@ -130,21 +144,63 @@ fn plan_finding(message: &str, place: Option<Span>, query: Option<&ast::Query>) 
         return Diagnostic::error(Code::TYPE_MISMATCH, "the queries of a UNION have different numbers of columns")
             .label_opt(place, "here");
     }
+    if has("Incompatible inputs for Union") {
+        return Diagnostic::error(Code::TYPE_MISMATCH, "the queries of a UNION have columns of different types")
+            .label_opt(place.or_else(|| query.and_then(span::find_union)), "does not fit the query before it")
+            .help(match text.rsplit_once(" on column ") {
+                Some((_, column)) => format!("CAST column {column} to the type that it has in the other query"),
+                None => text,
+            });
+    }
+    if has("aggregate functions are not allowed in the WHERE clause")
+        || has("Aggregate functions are not allowed in the WHERE clause")
+    {
+        return Diagnostic::error(Code::BAD_GROUPING, "WHERE cannot use an aggregate: it chooses rows before they are grouped")
+            .label_opt(place.or_else(|| query.and_then(span::find_condition)), "here")
+            .help("put the condition into HAVING");
+    }
+    if has("Aggregate function calls cannot be nested") {
+        return Diagnostic::error(Code::BAD_GROUPING, "an aggregate cannot be the argument of an aggregate")
+            .label_opt(place, "here")
+            .help("compute the inner one in a subquery");
+    }
     let function = function_in(message);
     let place = place.or_else(|| query.zip(function).and_then(|(query, name)| span::find_function(query, name)));
     match function {
         Some(name) => {
-            Diagnostic::error(Code::BAD_ARGUMENTS, format!("function {} cannot take these arguments", name.to_uppercase()))
-                .label_opt(place, "here")
-                .help(text)
+            let name = name.to_uppercase();
+            let reason = reason(message);
+            match reason.strip_prefix(&name).or_else(|| reason.strip_prefix(&format!("function {name}:"))) {
+                // Our own functions say what they take.
+                Some(reason) => {
+                    Diagnostic::error(Code::BAD_ARGUMENTS, format!("{name} {}", reason.trim())).label_opt(place, "here")
+                }
+                None => Diagnostic::error(Code::BAD_ARGUMENTS, format!("{name} cannot take these arguments"))
+                    .label_opt(place, "here")
+                    .help(reason),
+            }
         }
         None => Diagnostic::error(Code::TYPE_MISMATCH, text).label_opt(place, "here"),
     }
 }
 
-/// The function that one of DataFusion's messages about arguments speaks of.
+/// The part of a message about arguments that says why, without the errors around it.
+fn reason(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    let line = line.split(". No function matches").next().unwrap_or(line).split(" No function matches").next().unwrap_or(line);
+    one_line(line.rsplit_once("External error: ").map_or(line, |(_, inner)| inner))
+}
+
+/// The function that one of DataFusion's messages about arguments, or one of ours, speaks of.
 fn function_in(message: &str) -> Option<&str> {
-    for lead in ["function call to '", "Function '", "function '", "No function matches the given name and argument types '"] {
+    let leads = [
+        "function call to '",
+        "Function '",
+        "function '",
+        "No function matches the given name and argument types '",
+        "function ",
+    ];
+    for lead in leads {
         if let Some(at) = message.find(lead) {
             let rest = &message[at + lead.len()..];
             let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
@@ -162,7 +218,9 @@ fn quoted(text: &str) -> Option<&str> {
 /// DataFusion's message without its kind, backtrace and further lines, beginning in lower case.
 pub(crate) fn one_line(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default().trim();
-    let line = line.strip_prefix("Error during planning: ").unwrap_or(line).trim_end_matches('.');
+    let line =
+        ["Error during planning: ", "Execution error: "].iter().fold(line, |line, lead| line.strip_prefix(lead).unwrap_or(line));
+    let line = line.trim_end_matches('.');
     let mut chars = line.chars();
     match (chars.next(), chars.clone().next()) {
         (Some(first), Some(second)) if !second.is_uppercase() => first.to_lowercase().chain(chars).collect(),

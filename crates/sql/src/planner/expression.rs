@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::compute::can_cast_types;
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::expr::{Cast, TryCast};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, Operator};
 use datafusion::physical_expr::expressions::BinaryExpr;
@@ -14,6 +16,7 @@ use thalweg_core::{Code, Diagnostic};
 use thalweg_plan::Expr;
 
 use super::error::{finding, one_line};
+use super::type_name::sql_type_name;
 use super::{span, text};
 
 /// The plan's form of `expr`, whose columns are those of `schema` by name and whose positions are those of `schema`.
@@ -30,6 +33,7 @@ pub(crate) fn create_named(
     name: &dyn Fn(&Column) -> String,
 ) -> Result<Expr, Diagnostic> {
     let place = span::of_expr(expr);
+    check_casts(expr, schema)?;
     let in_context = |error: datafusion::common::DataFusionError| {
         let inner = finding(&error, None);
         let message = format!("{what}: {}", one_line(&inner.message));
@@ -51,6 +55,23 @@ pub(crate) fn create_named(
         nullable: field.is_nullable(),
         span: place,
     })
+}
+
+/// Refuses casts that cannot work for any value.
+fn check_casts(expr: &LogicalExpr, schema: &DFSchema) -> Result<(), Diagnostic> {
+    let mut found = None;
+    let _ = expr.apply(|part| {
+        if let LogicalExpr::Cast(Cast { expr: inner, field }) | LogicalExpr::TryCast(TryCast { expr: inner, field }) = part
+            && let Ok(from) = inner.get_type(schema)
+            && !can_cast_types(&from, field.data_type())
+        {
+            let message = format!("{} cannot be cast to {}", sql_type_name(&from), sql_type_name(field.data_type()));
+            found = Some(Diagnostic::error(Code::TYPE_MISMATCH, message).label_opt(span::of_expr(inner), "this"));
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found.map_or(Ok(()), Err)
 }
 
 /// The same expression with integer arithmetic that fails on overflow instead of wrapping around.

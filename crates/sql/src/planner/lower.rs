@@ -15,9 +15,9 @@ use thalweg_plan::{
 };
 
 use super::context::ScannedTable;
-use super::relation::{Origin, PendingWindow, Relation, WindowPart, field};
+use super::relation::{Origin, PendingWindow, Relation, WindowPart};
 use super::source::BuiltSource;
-use super::window_node::WindowNode;
+use super::window_node::{WindowNode, window_fields};
 use super::{PlannerInput, expression, span};
 
 /// Builds one streaming plan from one or more logical plans.
@@ -130,9 +130,9 @@ impl<'a> Lowering<'a> {
             .time_attributes
             .iter()
             .any(|attribute| attribute.column == time_column && attribute.kind == TimeKind::Event);
-        let data_type = self.schema(input.node).field(time_column).data_type().clone();
-        let (true, DataType::Timestamp(_, zone)) = (is_time, &data_type) else {
-            return Err(self.no_time_attribute(window, &data_type));
+        let field = self.schema(input.node).field(time_column);
+        let (true, DataType::Timestamp(_, zone)) = (is_time, field.data_type()) else {
+            return Err(self.no_time_attribute(window, field));
         };
         let zone = match zone {
             Some(_) => TimeZoneRule::Zone(self.input.time_zone.clone()),
@@ -154,17 +154,17 @@ impl<'a> Lowering<'a> {
         })
     }
 
-    fn no_time_attribute(&self, window: &WindowNode, data_type: &DataType) -> Diagnostic {
+    fn no_time_attribute(&self, window: &WindowNode, field: &Field) -> Diagnostic {
         let column = &window.time_column.name;
         let finding = Diagnostic::error(
             Code::NO_TIME_ATTRIBUTE,
             format!("{} needs a time attribute, and \"{column}\" is none", window.call.kind.name()),
         )
         .label_opt(window.call.time_place.or(window.call.place), "not a time attribute");
-        if !matches!(data_type, DataType::Timestamp(..)) {
+        if !matches!(field.data_type(), DataType::Timestamp(..)) {
             return finding.help(format!(
                 "it is {}; a time attribute is a TIMESTAMP(3) or TIMESTAMP_LTZ(3) column with a WATERMARK",
-                super::type_name::sql_type_name(data_type)
+                super::type_name::sql_type_of(field)
             ));
         }
         finding.help(format!(
@@ -181,7 +181,7 @@ impl<'a> Lowering<'a> {
         let input = relation.node;
         let base = self.schema(input).fields().len();
         let mut fields: Vec<_> = self.schema(input).fields().iter().cloned().collect();
-        fields.extend(window_fields(self.schema(input).field(pending.time_column).data_type()));
+        fields.extend(window_fields(self.schema(input).field(pending.time_column)));
         let before = self.properties(input).clone();
         let properties = Properties {
             // As in Flink, the old time column is an ordinary timestamp from here on.
@@ -220,9 +220,8 @@ impl<'a> Lowering<'a> {
         }
         let fields: Vec<Field> = (0..names.len())
             .map(|column| {
-                let data_type = self.schema(inputs[0]).field(column).data_type().clone();
                 let nullable = inputs.iter().any(|input| self.schema(*input).field(column).is_nullable());
-                Field::new(&names[column], data_type, nullable)
+                self.schema(inputs[0]).field(column).clone().with_nullable(nullable)
             })
             .collect();
         let all: Vec<&Properties> = inputs.iter().map(|input| self.properties(*input)).collect();
@@ -287,7 +286,8 @@ impl<'a> Lowering<'a> {
             .iter()
             .zip(&columns)
             .map(|(field, column)| {
-                Field::new(field.name(), column.data_type().clone(), field.is_nullable() || column.null_count() > 0)
+                let nullable = field.is_nullable() || column.null_count() > 0;
+                field.as_ref().clone().with_data_type(column.data_type().clone()).with_nullable(nullable)
             })
             .collect();
         let width = fields.len();
@@ -308,16 +308,6 @@ impl<'a> Lowering<'a> {
 pub(crate) fn whole(node: usize, schema: datafusion::common::DFSchemaRef) -> Relation {
     let origins = (0..schema.fields().len()).map(Origin::Node).collect();
     Relation { node, schema, origins, window: None }
-}
-
-/// The three columns of a window over a time column of this type.
-pub(crate) fn window_fields(time_type: &DataType) -> [Arc<Field>; 3] {
-    let bound = DataType::Timestamp(datafusion::arrow::datatypes::TimeUnit::Microsecond, None);
-    [
-        field(WindowPart::Start.name(), &bound, false),
-        field(WindowPart::End.name(), &bound, false),
-        field(WindowPart::Time.name(), time_type, false),
-    ]
 }
 
 fn scanned_columns(scan: &TableScan) -> impl Iterator<Item = usize> + '_ {

@@ -1,10 +1,7 @@
-//! Operators and special syntax with Flink's types.
-
-use std::sync::Arc;
+//! Operators with Flink's types.
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{Expr, ExprSchemable, cast};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
@@ -12,29 +9,12 @@ use thalweg_core::{Code, Diagnostic};
 
 use super::decimal::{self, DecimalOperator};
 use super::error::refuse;
-use super::function_registry::FunctionRegistry;
 use super::span;
 use super::type_name::sql_type_name;
 
-/// Plans what DataFusion's binder would plan with other types or another function than Flink.
+/// Checks the types of operators, and plans those that Flink gives other types than DataFusion.
 #[derive(Debug)]
-pub(crate) struct FlinkOperators {
-    functions: Arc<FunctionRegistry>,
-}
-
-impl FlinkOperators {
-    pub(crate) fn new(functions: Arc<FunctionRegistry>) -> Self {
-        FlinkOperators { functions }
-    }
-
-    /// A call of the first of `names` that the session has from us or from DataFusion.
-    fn call(&self, names: &[&str], args: Vec<Expr>) -> PlannerResult<Vec<Expr>> {
-        match names.iter().find_map(|name| self.functions.scalar(name)) {
-            Some(function) => PlannerResult::Planned(Expr::ScalarFunction(ScalarFunction::new_udf(function, args))),
-            None => PlannerResult::Original(args),
-        }
-    }
-}
+pub(crate) struct FlinkOperators;
 
 impl ExprPlanner for FlinkOperators {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
@@ -43,25 +23,13 @@ impl ExprPlanner for FlinkOperators {
         let (left_type, right_type) = (left.get_type(schema)?, right.get_type(schema)?);
         check_families(&op, (&left, &left_type), (&right, &right_type)).map_err(|finding| refuse(*finding))?;
         let mixed = (left_type.is_floating() && is_decimal(&right_type)) || (is_decimal(&left_type) && right_type.is_floating());
-        let (left, right) = if mixed { (cast(left, DataType::Float64), cast(right, DataType::Float64)) } else { (left, right) };
+        let (left, right) = if mixed { (as_double(left, &left_type), as_double(right, &right_type)) } else { (left, right) };
         if let Some(operator) = DecimalOperator::from_sql(&op)
             && (is_decimal(&left_type) && is_exact(&right_type) || is_exact(&left_type) && is_decimal(&right_type))
         {
             return Ok(PlannerResult::Planned(decimal::call(operator, left, right)));
         }
         Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
-    }
-
-    fn plan_extract(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
-        Ok(self.call(&["extract"], args))
-    }
-
-    fn plan_substring(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
-        Ok(self.call(&["substring"], args))
-    }
-
-    fn plan_overlay(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
-        Ok(self.call(&["overlay"], args))
     }
 }
 
@@ -74,6 +42,10 @@ pub(crate) fn narrow(expr: Expr) -> Expr {
         },
         other => other,
     }
+}
+
+fn as_double(expr: Expr, data_type: &DataType) -> Expr {
+    if *data_type == DataType::Float64 { expr } else { cast(expr, DataType::Float64) }
 }
 
 fn is_decimal(data_type: &DataType) -> bool {

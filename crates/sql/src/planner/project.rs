@@ -38,7 +38,10 @@ impl Lowering<'_> {
             origins.push(match relation.origin_of(expr) {
                 Some(Origin::Window(part)) => Origin::Window(part),
                 Some(Origin::Node(column)) => Origin::Node(project.push_column(self, relation.node, column, field.name())),
-                None => Origin::Node(project.push(self.expression(&relation, expr, field.name())?, field.name())),
+                None => {
+                    let computed = self.expression(&relation, expr, field.name())?;
+                    Origin::Node(project.push(self, relation.node, computed, field.name()))
+                }
             });
         }
         if let Some(pending) = &mut relation.window {
@@ -164,9 +167,12 @@ pub(crate) struct ProjectBuilder {
 }
 
 impl ProjectBuilder {
-    /// Adds an expression; returns its position.
-    pub(crate) fn push(&mut self, expr: Expr, name: &str) -> usize {
-        self.fields.push(Field::new(name, expr.data_type.clone(), expr.nullable));
+    /// Adds an expression over the columns of `node`; returns its position.
+    pub(crate) fn push(&mut self, lowering: &Lowering, node: usize, expr: Expr, name: &str) -> usize {
+        // What Arrow's types forget, such as the precision of a TIMESTAMP, travels in the field's metadata.
+        let metadata = expr.physical.return_field(lowering.schema(node)).map(|field| field.metadata().clone());
+        let field = Field::new(name, expr.data_type.clone(), expr.nullable);
+        self.fields.push(field.with_metadata(metadata.unwrap_or_default()));
         self.passed.push(expr.as_column());
         self.exprs.push(expr);
         self.exprs.len() - 1
@@ -182,7 +188,7 @@ impl ProjectBuilder {
             nullable: field.is_nullable(),
             span: None,
         };
-        self.push(expr, name)
+        self.push(lowering, node, expr, name)
     }
 
     /// The position of a column of `node`, added under its own name if it is not there.

@@ -1,9 +1,8 @@
 //! What a lowered logical plan is: a node of the streaming plan, and where the logical columns are in it.
 
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::{Column, DFSchema, DFSchemaRef};
 use datafusion::logical_expr::Expr;
-use std::sync::Arc;
 use thalweg_plan::{Properties, TimeAttribute, Window, WindowColumns};
 
 use super::window_node::{WINDOW_COLUMNS, WindowCall};
@@ -96,10 +95,6 @@ pub(crate) fn positional_column(index: usize) -> Column {
 /// The number in a column made by [`positional_column`].
 pub(crate) fn position_of(column: &Column) -> Option<usize> {
     column.name.strip_prefix('#')?.parse().ok()
-}
-
-pub(crate) fn field(name: &str, data_type: &DataType, nullable: bool) -> Arc<Field> {
-    Arc::new(Field::new(name, data_type.clone(), nullable))
 }
 
 /// What is known of a stream after its columns became `columns`, given as positions in the old stream.

@@ -4,9 +4,8 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, CeilFloorKind, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, ObjectName, Query, Select, SelectItem, Value, ValueWithSpan,
-    VisitMut, VisitorMut,
+    CastKind, DataType, ExactNumberInfo, Expr, GroupByExpr, Ident, Query, Select, SelectItem, Value, ValueWithSpan, VisitMut,
+    VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -16,22 +15,26 @@ use super::interval;
 ///
 /// - every select item gets a name: its column's, else `EXPR$0` by position; a name used before gets a number;
 /// - `1e3` becomes a DOUBLE, as all other numbers with a point are DECIMAL;
-/// - intervals are spelled out; the unit in `TIMESTAMPADD(SECOND, …)` and `FLOOR(ts TO DAY)` becomes a text.
-pub(crate) fn rewrite(query: &Query) -> Query {
+/// - intervals are spelled out.
+///
+/// `syntax` is applied to every expression, after its parts.
+pub(crate) fn rewrite(query: &Query, syntax: &dyn Fn(&mut Expr)) -> Query {
     let mut query = query.clone();
-    let _ = query.visit(&mut Rewrite);
+    let _ = query.visit(&mut Rewrite { syntax });
     query
 }
 
 /// As [`rewrite`], for an expression that stands alone.
-pub(crate) fn rewrite_expression(mut expr: Expr) -> Expr {
-    let _ = expr.visit(&mut Rewrite);
+pub(crate) fn rewrite_expression(mut expr: Expr, syntax: &dyn Fn(&mut Expr)) -> Expr {
+    let _ = expr.visit(&mut Rewrite { syntax });
     expr
 }
 
-struct Rewrite;
+struct Rewrite<'a> {
+    syntax: &'a dyn Fn(&mut Expr),
+}
 
-impl VisitorMut for Rewrite {
+impl VisitorMut for Rewrite<'_> {
     type Break = ();
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
@@ -58,15 +61,9 @@ impl VisitorMut for Rewrite {
                 *expr = cast_text(number.clone(), place, DataType::Double(ExactNumberInfo::None));
             }
             Expr::Interval(interval) => interval::normalise(interval),
-            Expr::Function(function) => unit_as_text(function),
-            Expr::Floor { expr: inner, field: CeilFloorKind::DateTimeField(unit) } if *unit != DateTimeField::NoDateTime => {
-                *expr = call("floor", vec![(**inner).clone(), text(unit.to_string(), place)]);
-            }
-            Expr::Ceil { expr: inner, field: CeilFloorKind::DateTimeField(unit) } if *unit != DateTimeField::NoDateTime => {
-                *expr = call("ceil", vec![(**inner).clone(), text(unit.to_string(), place)]);
-            }
             _ => {}
         }
+        (self.syntax)(expr);
         ControlFlow::Continue(())
     }
 }
@@ -104,38 +101,10 @@ fn item_name(expr: &Expr, position: usize) -> (String, Span) {
     }
 }
 
-/// `TIMESTAMPDIFF(SECOND, a, b)`: the unit is a word, which DataFusion would take for a column.
-fn unit_as_text(function: &mut Function) {
-    let name = function.name.to_string();
-    if !name.eq_ignore_ascii_case("TIMESTAMPADD") && !name.eq_ignore_ascii_case("TIMESTAMPDIFF") {
-        return;
-    }
-    if let FunctionArguments::List(list) = &mut function.args
-        && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(unit))) = list.args.first_mut()
-        && let Expr::Identifier(ident) = unit
-    {
-        *unit = text(ident.value.to_uppercase(), ident.span);
-    }
-}
-
 fn text(text: String, span: Span) -> Expr {
     Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), span })
 }
 
 fn cast_text(value: String, span: Span, data_type: DataType) -> Expr {
     Expr::Cast { kind: CastKind::Cast, expr: Box::new(text(value, span)), data_type, array: false, format: None }
-}
-
-fn call(name: &str, args: Vec<Expr>) -> Expr {
-    let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(name)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: vec![],
-    })
 }

@@ -20,7 +20,7 @@ use super::error::{finding, unknown_column};
 use super::implicit_cast::is_implicit;
 use super::lower::Lowering;
 use super::relation::Relation;
-use super::type_name::sql_type_name;
+use super::type_name::sql_type_of;
 use super::{Insert, PlannerInput, optimize, span};
 
 /// Ends a plan at the terminal.
@@ -157,15 +157,11 @@ fn fitted(
                 column.name(),
                 insert.target.name,
                 column.sql_type,
-                sql_type_name(from_type)
+                sql_type_of(field)
             ),
         )
-        .label_opt(item_place(&insert.query, position).or(insert.target_span), format!("{} here", sql_type_name(from_type)))
-        .help(format!(
-            "write CAST(… AS {}) in the query, or declare the column {}",
-            column.sql_type,
-            sql_type_name(from_type)
-        )));
+        .label_opt(item_place(&insert.query, position).or(insert.target_span), sql_type_of(field))
+        .help(format!("write CAST(… AS {}) in the query, or declare the column {}", column.sql_type, sql_type_of(field))));
     }
     let value =
         if from_type == to_type { from } else { super::zone_cast::cast_between(from, (from_type, to_type), &input.time_zone) };
@@ -187,7 +183,7 @@ fn missing_column(target: &TableDefinition, column: &Column, place: Option<Span>
 
 fn wrong_count(insert: &Insert, targets: &[String], query: &LogicalPlan) -> Diagnostic {
     let given: Vec<String> =
-        query.schema().fields().iter().map(|field| format!("{} {}", field.name(), sql_type_name(field.data_type()))).collect();
+        query.schema().fields().iter().map(|field| format!("{} {}", field.name(), sql_type_of(field))).collect();
     let wanted: Vec<String> = targets
         .iter()
         .map(|name| insert.target.column(name).map_or_else(|| name.clone(), |column| format!("{name} {}", column.sql_type)))

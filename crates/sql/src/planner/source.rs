@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DFSchemaRef};
 use datafusion::logical_expr::{Expr as LogicalExpr, cast};
@@ -42,7 +42,7 @@ pub(crate) fn table_expression(
     let schema = Arc::new(DFSchema::try_from(columns).map_err(|error| without_places(finding(&error, None)))?);
     let bound = binder
         .planner()
-        .sql_to_expr(rewrite::rewrite_expression(parsed), &schema, &mut PlannerContext::new())
+        .sql_to_expr(rewrite::rewrite_expression(parsed, input.rewrite), &schema, &mut PlannerContext::new())
         .and_then(|bound| optimize::optimise_expression(bound, &schema))
         .map_err(|error| without_places(finding(&error, None)))?;
     Ok((bound, schema))
@@ -73,7 +73,7 @@ impl Lowering<'_> {
                         ColumnKind::Computed { .. } => expr.nullable,
                         _ => declared.field.is_nullable(),
                     };
-                    Field::new(declared.name(), expr.data_type.clone(), nullable)
+                    declared.field.as_ref().clone().with_data_type(expr.data_type.clone()).with_nullable(nullable)
                 })
                 .collect::<Vec<_>>(),
         ));

@@ -135,3 +135,12 @@ pub(crate) fn find_condition(query: &ast::Query) -> Option<Span> {
         ControlFlow::Continue(()) => None,
     }
 }
+
+/// The place of the second query of the first UNION of `query`.
+pub(crate) fn find_union(query: &ast::Query) -> Option<Span> {
+    match &*query.body {
+        ast::SetExpr::SetOperation { right, .. } => of(&**right),
+        ast::SetExpr::Query(inner) => find_union(inner),
+        _ => None,
+    }
+}

@@ -8,6 +8,7 @@ mod values;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use datafusion::execution::SessionStateDefaults;
 use datafusion::sql::sqlparser::ast::{
     self, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
 };
@@ -123,6 +124,8 @@ impl Session {
         plan(&PlannerInput {
             tables: self,
             functions: vec![],
+            rewrite: &|_| {},
+            expr_planners: SessionStateDefaults::default_expr_planners(),
             time_zone: self.time_zone.clone().unwrap_or_else(|| "UTC".to_string()),
             source: &source,
             idle_timeout_ms: None,
@@ -150,18 +153,28 @@ impl Session {
     }
 }
 
-/// The findings, rendered; panics when there are none.
-fn rendered<T>(result: Result<T, Vec<Diagnostic>>) -> String {
+/// The plan as EXPLAIN prints it, or the findings as they are rendered.
+fn outcome(result: Result<Plan, Vec<Diagnostic>>) -> String {
     match result {
-        Ok(_) => panic!("it was planned"),
+        Ok(plan) => plan.explain(),
         Err(findings) => findings.iter().map(Diagnostic::render).collect(),
     }
 }
 
-/// EXPLAIN; panics with the findings when the query cannot be planned.
-fn explained(result: Result<Plan, Vec<Diagnostic>>) -> String {
-    match result {
-        Ok(plan) => plan.explain(),
-        Err(findings) => panic!("{}", findings.iter().map(Diagnostic::render).collect::<String>()),
+/// Compares what each query of a file leads to with what stands below it. Blocks begin with `== ` and the query; `BLESS=1`
+/// writes the file anew.
+fn check_file(name: &str, outcome: impl Fn(&str) -> String) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/planner/tests").join(name);
+    let expected = std::fs::read_to_string(&path).unwrap();
+    let mut got = String::new();
+    for block in expected.split("== ").filter(|block| !block.trim().is_empty()) {
+        let sql: Vec<&str> = block.lines().take_while(|line| *line != "--").collect();
+        let sql = sql.join("\n");
+        got.push_str(&format!("== {sql}\n--\n{}\n", outcome(sql.trim())));
+    }
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, got).unwrap();
+    } else {
+        assert!(got == expected, "{name} differs; BLESS=1 rewrites it\n{got}");
     }
 }

@@ -119,9 +119,7 @@ fn literal(value: &ScalarValue) -> String {
             format!("'{}'", text.replace('\'', "''"))
         }
         ScalarValue::Boolean(Some(value)) => if *value { "TRUE" } else { "FALSE" }.to_string(),
-        ScalarValue::IntervalMonthDayNano(Some(interval)) => {
-            format!("INTERVAL {}", interval_text(interval.months, interval.days, interval.nanoseconds))
-        }
+        ScalarValue::IntervalMonthDayNano(Some(interval)) => interval_text(interval.months, interval.days, interval.nanoseconds),
         ScalarValue::TimestampMicrosecond(..) | ScalarValue::TimestampNanosecond(..) => {
             format!("TIMESTAMP '{}'", shown(value).replace('T', " ").trim_end_matches('Z'))
         }
@@ -131,24 +129,30 @@ fn literal(value: &ScalarValue) -> String {
     }
 }
 
+/// Each part that is not zero in its largest unit: `INTERVAL '5' SECOND`.
 fn interval_text(months: i32, days: i32, nanoseconds: i64) -> String {
     let mut parts = vec![];
     if months != 0 {
-        parts.push(format!("{months} months"));
+        parts.push(format!("INTERVAL '{months}' MONTH"));
     }
     if days != 0 {
-        parts.push(format!("{days} days"));
+        parts.push(format!("INTERVAL '{days}' DAY"));
     }
     if nanoseconds != 0 || parts.is_empty() {
-        if nanoseconds % 1_000_000_000 == 0 {
-            parts.push(format!("{} s", nanoseconds / 1_000_000_000));
-        } else if nanoseconds % 1_000_000 == 0 {
-            parts.push(format!("{} ms", nanoseconds / 1_000_000));
-        } else {
-            parts.push(format!("{nanoseconds} ns"));
-        }
+        let whole_seconds = nanoseconds / 1_000_000_000;
+        let fraction = (nanoseconds % 1_000_000_000).unsigned_abs();
+        parts.push(match fraction {
+            0 if whole_seconds != 0 && whole_seconds % 3_600 == 0 => format!("INTERVAL '{}' HOUR", whole_seconds / 3_600),
+            0 if whole_seconds != 0 && whole_seconds % 60 == 0 => format!("INTERVAL '{}' MINUTE", whole_seconds / 60),
+            0 => format!("INTERVAL '{whole_seconds}' SECOND"),
+            fraction => {
+                let sign = if nanoseconds < 0 { "-" } else { "" };
+                let digits = format!("{fraction:09}");
+                format!("INTERVAL '{sign}{}.{}' SECOND", whole_seconds.unsigned_abs(), digits.trim_end_matches('0'))
+            }
+        });
     }
-    format!("'{}'", parts.join(" "))
+    parts.join(" + ")
 }
 
 fn shown(value: &ScalarValue) -> String {

@@ -1,9 +1,17 @@
 //! Arrow types under the names that Flink prints.
 
-use datafusion::arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
+
+/// The key of a field's metadata under which its type stands as declared, where Arrow would forget a part of it.
+pub(crate) const SQL_TYPE: &str = "sql_type";
+
+/// The SQL type of a field: as declared, where that is known.
+pub(crate) fn sql_type_of(field: &Field) -> String {
+    field.metadata().get(SQL_TYPE).cloned().unwrap_or_else(|| sql_type_name(field.data_type()))
+}
 
 /// The SQL type of an Arrow type, such as `TIMESTAMP(3)`. Precisions that Arrow does not keep are Flink's most common ones.
-pub fn sql_type_name(data_type: &DataType) -> String {
+pub(crate) fn sql_type_name(data_type: &DataType) -> String {
     match data_type {
         DataType::Null => "NULL".to_string(),
         DataType::Boolean => "BOOLEAN".to_string(),

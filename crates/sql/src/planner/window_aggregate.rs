@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::Schema;
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::logical_expr::expr::AggregateFunction as LogicalCall;
+use datafusion::logical_expr::expr::{AggregateFunction as LogicalCall, AggregateFunctionParams};
 use datafusion::logical_expr::{Aggregate, Expr as LogicalExpr};
 use thalweg_core::{Code, Diagnostic};
 use thalweg_plan::{
@@ -13,11 +13,12 @@ use thalweg_plan::{
 };
 
 use super::aggregate_function;
-use super::lower::{Lowering, not_yet, window_fields};
+use super::lower::{Lowering, not_yet};
 use super::project::ProjectBuilder;
-use super::relation::{Origin, PendingWindow, Relation, WindowPart, field};
-use super::span;
+use super::relation::{Origin, PendingWindow, Relation, WindowPart};
 use super::window_call::not_multiple;
+use super::window_node::window_fields;
+use super::{span, text};
 
 /// What a group expression is.
 enum Group {
@@ -85,7 +86,7 @@ impl Lowering<'_> {
         let schema = self.schema(input);
         let mut fields: Vec<_> = keys.iter().map(|key| schema.fields()[*key].clone()).collect();
         fields.extend(aggregates.iter().map(|call| call.output.clone()));
-        fields.extend(window_fields(schema.field(time_column).data_type()));
+        fields.extend(window_fields(schema.field(time_column)));
         let start = keys.len() + aggregates.len();
         let before = self.properties(input);
         let properties = Properties {
@@ -134,7 +135,7 @@ impl Lowering<'_> {
             for index in computed {
                 let name = aggregate.schema.field(index).name();
                 let expr = self.expression(&window_relation, &aggregate.group_expr[index], name)?;
-                origins[index] = Origin::Node(project.push(expr, name));
+                origins[index] = Origin::Node(project.push(self, node, expr, name));
             }
             node = project.add(self, node);
         }
@@ -192,7 +193,7 @@ impl Lowering<'_> {
             argument,
             filter,
             distinct,
-            output: field(output.name(), output.data_type(), output.is_nullable()),
+            output: Arc::new(output.clone().with_name(call_name(function, &params))),
         })
     }
 
@@ -219,6 +220,19 @@ impl Lowering<'_> {
         };
         Diagnostic { help: Some(help.to_string()), ..not_yet(what, place) }
     }
+}
+
+/// `SUM(DISTINCT amount) FILTER (WHERE big)`: the name of an aggregate's column within the plan.
+fn call_name(function: AggregateFunction, params: &AggregateFunctionParams) -> String {
+    let plain = |expr: &LogicalExpr| text::text(expr, &|column| column.name.clone());
+    let argument = match params.args.first() {
+        Some(LogicalExpr::Literal(value, _)) if function == AggregateFunction::Count && !value.is_null() => "*".to_string(),
+        Some(argument) => plain(argument),
+        None => "*".to_string(),
+    };
+    let distinct = if params.distinct { "DISTINCT " } else { "" };
+    let filter = params.filter.as_ref().map_or_else(String::new, |filter| format!(" FILTER (WHERE {})", plain(filter)));
+    format!("{}({distinct}{argument}){filter}", function.name())
 }
 
 /// HOP's windows are made of whole slides only when they are aggregated in slices.
@@ -268,7 +282,7 @@ impl<'r> InputColumns<'r> {
                 let planned: Expr = lowering.expression(self.relation, expr, name)?;
                 let text = planned.text.clone();
                 let project = self.project.get_or_insert_default();
-                Ok(project.find(&text).unwrap_or_else(|| project.push(planned, &text)))
+                Ok(project.find(&text).unwrap_or_else(|| project.push(lowering, self.relation.node, planned, &text)))
             }
         }
     }

@@ -1,19 +1,31 @@
 //! A window table function in DataFusion's logical plan.
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, Result, internal_err};
 use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 use thalweg_core::Span;
 use thalweg_plan::WindowKind;
 
+use super::type_name::SQL_TYPE;
+
 /// The columns that a window function adds, in order.
 pub(crate) const WINDOW_COLUMNS: [&str; 3] = ["window_start", "window_end", "window_time"];
+
+/// The fields of [`WINDOW_COLUMNS`] over a time column: bounds are TIMESTAMP(3), the time has the time column's own type.
+pub(crate) fn window_fields(time_field: &Field) -> [FieldRef; 3] {
+    let [start, end, time] = WINDOW_COLUMNS;
+    let bound = |name: &str| {
+        let field = Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, None), false);
+        Arc::new(field.with_metadata(HashMap::from([(SQL_TYPE.to_string(), "TIMESTAMP(3)".to_string())])))
+    };
+    [bound(start), bound(end), Arc::new(time_field.clone().with_name(time).with_nullable(false))]
+}
 
 /// The window function with its arguments and their places.
 #[derive(Clone, Copy, Debug)]
@@ -42,13 +54,10 @@ pub(crate) struct WindowNode {
 
 impl WindowNode {
     pub(crate) fn new(input: LogicalPlan, time_column: Column, call: WindowCall) -> Result<Self> {
-        let bound = DataType::Timestamp(TimeUnit::Microsecond, None);
-        let time_type = input.schema().field(input.schema().index_of_column(&time_column)?).data_type().clone();
-        let types = [bound.clone(), bound, time_type];
+        let time_field = input.schema().field(input.schema().index_of_column(&time_column)?);
+        let added = window_fields(time_field);
         let mut fields: Vec<_> = input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), field.clone())).collect();
-        for (name, data_type) in WINDOW_COLUMNS.iter().zip(types) {
-            fields.push((None, Arc::new(Field::new(*name, data_type, false))));
-        }
+        fields.extend(added.map(|field| (None, field)));
         let schema = Arc::new(DFSchema::new_with_metadata(fields, input.schema().metadata().clone())?);
         Ok(WindowNode { input, time_column, call, schema })
     }

@@ -16,7 +16,7 @@ fn instant() -> DataType {
 }
 
 fn physical(name: &str, data_type: DataType) -> Column {
-    let sql_type = super::super::sql_type_name(&data_type);
+    let sql_type = super::super::type_name::sql_type_name(&data_type);
     TableDefinition::physical_column(Field::new(name, data_type, true), sql_type)
 }
 
