@@ -4,7 +4,7 @@ use std::io::{ErrorKind as IoErrorKind, Write};
 use std::sync::{Arc, Mutex};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use thalweg_connectors::format::json::{JsonEncoder, JsonOptions};
 use thalweg_core::{
     Batch, Deliverer, DeliveryContext, DeliveryGuarantee, EncodedRows, Encoder, Epoch, Error, LaneId, OutputSegment, Result,
@@ -88,7 +88,7 @@ impl Sink for ResultSink {
         let schema = self.request.schema.clone();
         Ok(match self.output.format {
             ResultFormat::Json => Box::new(JsonLines {
-                encoder: JsonEncoder::new(&schema, &JsonOptions::default())?,
+                encoder: JsonEncoder::new(&schema, &JsonOptions::default()),
                 updating: self.updating,
                 output: self.output.clone(),
                 rows: EncodedRows::default(),
@@ -170,7 +170,8 @@ impl SinkWriter for TableLines {
 
 /// Rows as aligned text. Widths follow the header and the first rows; later cells that are wider are cut with `…`.
 pub struct Table {
-    encoder: Result<JsonEncoder>,
+    /// One for each column, which it calls `v`.
+    encoders: Vec<(SchemaRef, JsonEncoder)>,
     names: Vec<String>,
     widths: Vec<usize>,
     right_aligned: Vec<bool>,
@@ -184,7 +185,7 @@ const CELL_CHARS_MAX: usize = 48;
 impl Table {
     pub fn new(schema: &SchemaRef) -> Self {
         Table {
-            encoder: JsonEncoder::new(schema, &JsonOptions::default()),
+            encoders: schema.fields().iter().map(|field| column_encoder(field)).collect(),
             names: schema.fields().iter().map(|field| field.name().clone()).collect(),
             widths: vec![],
             right_aligned: schema.fields().iter().map(|field| field.data_type().is_numeric()).collect(),
@@ -239,15 +240,21 @@ impl Table {
     }
 
     fn cells(&mut self, rows: &RecordBatch) -> Result<Vec<Vec<String>>> {
-        let encoder = self.encoder.as_mut().map_err(|error| Error::internal(error.full_message()))?;
         let mut columns = vec![];
-        for index in 0..rows.num_columns() {
+        for (column, (schema, encoder)) in rows.columns().iter().zip(&mut self.encoders) {
             let mut encoded = EncodedRows::default();
-            encoder.encode_column(rows, index, &mut encoded)?;
-            columns.push(encoded.iter().map(cell_text).collect::<Vec<String>>());
+            encoder.encode(&RecordBatch::try_new(schema.clone(), vec![column.clone()])?, &mut encoded)?;
+            // Each row is {"v":…}.
+            columns.push(encoded.iter().map(|row| cell_text(&row[5..row.len() - 1])).collect::<Vec<String>>());
         }
         Ok((0..rows.num_rows()).map(|row| columns.iter().map(|column| column[row].clone()).collect()).collect())
     }
+}
+
+fn column_encoder(field: &Field) -> (SchemaRef, JsonEncoder) {
+    let schema = Arc::new(Schema::new(vec![Field::new("v", field.data_type().clone(), true)]));
+    let encoder = JsonEncoder::new(&schema, &JsonOptions::default());
+    (schema, encoder)
 }
 
 /// JSON text as a person wants to see it: strings without quotes, null as NULL.

@@ -35,6 +35,12 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<Diagnostic> for Failure {
+    fn from(finding: Diagnostic) -> Self {
+        Failure::Findings(vec![finding])
+    }
+}
+
 impl From<Vec<Diagnostic>> for Failure {
     fn from(findings: Vec<Diagnostic>) -> Self {
         Failure::Findings(findings)
@@ -107,7 +113,7 @@ impl Variables for CommandVariables<'_> {
 pub fn new_session(sql: &SqlArguments, clock: Arc<dyn Clock>) -> Result<Session, Failure> {
     let mut session = Session::new(REGISTRY, Arc::new(StreamPlanner { clock }));
     for (key, value) in crate::settings_file::settings()?.iter().chain(&sql.settings) {
-        session.settings_mut().set(key, value).map_err(|finding| Failure::Findings(vec![finding]))?;
+        session.settings_mut().set(key, value).map_err(Failure::from)?;
     }
     Ok(session)
 }

@@ -15,7 +15,7 @@ pub fn settings() -> Result<Vec<(String, String)>, Diagnostic> {
             Diagnostic::error(Code::BAD_SETTING, format!("thalweg.toml is not valid TOML: {}", error.message()))
                 .help("settings are written as key = \"value\"")
         })?;
-        flatten("", &table, &mut found);
+        flatten("", &table, &mut found)?;
     }
     for (name, value) in std::env::vars() {
         if let Some(name) = name.strip_prefix("THALWEG_") {
@@ -35,15 +35,21 @@ fn variable_name(key: &str) -> String {
     key.to_uppercase().replace(['.', '-'], "_")
 }
 
-fn flatten(prefix: &str, table: &toml::Table, found: &mut Vec<(String, String)>) {
+fn flatten(prefix: &str, table: &toml::Table, found: &mut Vec<(String, String)>) -> Result<(), Diagnostic> {
     for (key, value) in table {
         let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         match value {
-            toml::Value::Table(inner) => flatten(&key, inner, found),
+            toml::Value::Table(inner) => flatten(&key, inner, found)?,
             toml::Value::String(text) => found.push((key, text.clone())),
-            other => found.push((key, other.to_string())),
+            toml::Value::Integer(number) => found.push((key, number.to_string())),
+            toml::Value::Boolean(switch) => found.push((key, switch.to_string())),
+            _ => {
+                return Err(Diagnostic::error(Code::BAD_SETTING, format!("setting \"{key}\" in thalweg.toml is not a text"))
+                    .help("write the value in quotes"));
+            }
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -53,7 +59,7 @@ mod tests {
     #[test]
     fn nested_and_dotted_keys_are_the_same() {
         let mut found = vec![];
-        flatten("", &"parallelism.default = 2\n[execution.checkpointing]\ninterval = \"5 s\"".parse().unwrap(), &mut found);
+        flatten("", &"parallelism.default = 2\n[execution.checkpointing]\ninterval = \"5 s\"".parse().unwrap(), &mut found).unwrap();
         let expected = [("execution.checkpointing.interval", "5 s"), ("parallelism.default", "2")];
         let mut found: Vec<(&str, &str)> = found.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         found.sort_unstable();

@@ -3,9 +3,8 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::sql::sqlparser::ast;
-use thalweg_core::{Clock, Column, Diagnostic, TableDefinition};
+use thalweg_core::{Clock, Diagnostic, TableDefinition};
 use thalweg_plan::Plan;
 
 use crate::functions::{self, FunctionContext};
@@ -35,6 +34,8 @@ impl StreamPlanner {
             source: context.source,
             idle_timeout_ms: idle_timeout.and_then(|timeout| i64::try_from(timeout.as_millis()).ok()),
             parse_expression,
+            rewrite: &functions::rewrite::rewrite,
+            expr_planners: functions::expr_planner::expr_planners(),
         };
         let result = plan(&input);
         let unusable = tables.unusable.into_inner();
@@ -63,19 +64,6 @@ impl QueryPlanner for StreamPlanner {
             });
         }
         self.with_input(context, &parse, |input| planner::plan_inserts(input, &planned))
-    }
-
-    fn expression_type(
-        &self,
-        context: &PlannerContext<'_>,
-        columns: &[Column],
-        expr: &ast::Expr,
-    ) -> Result<(DataType, bool), Vec<Diagnostic>> {
-        let schema = Arc::new(Schema::new(columns.iter().map(|column| column.field.clone()).collect::<Vec<_>>()));
-        let field = self.with_input(context, &|_| Ok(expr.clone()), |input| {
-            planner::expression_field(input, schema, "", "value").map_err(|finding| vec![finding])
-        })?;
-        Ok((field.data_type().clone(), field.is_nullable()))
     }
 
     fn function_names(&self) -> Vec<String> {
