@@ -101,15 +101,15 @@ impl Report {
             "check": self.window_check.as_ref().map(|check| json!({ "bids": check.bids, "windows": check.windows })),
             "queries": self.throughput.iter().map(query_json).collect::<Vec<_>>(),
             "cold_start": self.cold_start.as_ref().map(|cold| json!({
-                "first_row_ms_median": cold.first_row_ms_median,
-                "first_row_ms_min": cold.first_row_ms_min,
-                "first_row_ms_max": cold.first_row_ms_max,
-                "end_ms_median": cold.end_ms_median,
+                "first_row_ms_median": rounded(cold.first_row_ms_median),
+                "first_row_ms_min": rounded(cold.first_row_ms_min),
+                "first_row_ms_max": rounded(cold.first_row_ms_max),
+                "end_ms_median": rounded(cold.end_ms_median),
             })),
             "idle": self.idle.as_ref().map(|idle| json!({
                 "rss_kb": idle.rss_kb,
-                "cpu_share": idle.cpu_share,
-                "shutdown_ms": idle.shutdown_ms,
+                "cpu_share": rounded(idle.cpu_share),
+                "shutdown_ms": rounded(idle.shutdown_ms),
             })),
             "failures": self.failures.iter().map(|failure| json!({
                 "measurement": failure.measurement,
@@ -146,18 +146,23 @@ fn query_json(measured: &Throughput) -> Value {
     json!({
         "query": measured.query.name,
         "parallelism": measured.parallelism,
-        "wall_seconds": measured.cost.wall_seconds,
-        "cpu_seconds": measured.cost.cpu_seconds,
-        "cpu_seconds_per_million_events": measured.cpu_seconds_per_million_events(),
-        "thousand_events_per_cpu_second": measured.thousand_events_per_cpu_second(),
-        "megabytes_per_cpu_second": measured.megabytes_per_cpu_second(),
+        "wall_seconds": rounded(measured.cost.wall_seconds),
+        "cpu_seconds": rounded(measured.cost.cpu_seconds),
+        "cpu_seconds_per_million_events": rounded(measured.cpu_seconds_per_million_events()),
+        "thousand_events_per_cpu_second": measured.thousand_events_per_cpu_second().map(rounded),
+        "megabytes_per_cpu_second": measured.megabytes_per_cpu_second().map(rounded),
         "peak_rss_kb": measured.cost.peak_rss_kb,
         "flink": flink::figure(measured.query.name).map(|flink| json!({
-            "cpu_seconds_per_million_events": flink.cpu_seconds_per_million_events(),
+            "cpu_seconds_per_million_events": rounded(flink.cpu_seconds_per_million_events()),
             "wall_seconds_for_3_million_events": flink.wall_seconds,
             "peak_rss_gb": flink.peak_rss_gb,
         })),
     })
+}
+
+/// Three decimals are more than any figure here deserves.
+fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
 }
 
 /// Columns two spaces apart; the first and the last to the left, numbers to the right.
