@@ -4,6 +4,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use object_store::path::Path;
 use thalweg_connectors::store::{StoreSettings, block_on, open_store};
 use thalweg_connectors::{Environment, FILE_FORMATS, REGISTRY};
 use thalweg_core::{Clock, Diagnostic, Error, ErrorKind, Rand, ReadMode, Result, Severity, SourceText, SystemRand};
@@ -233,7 +236,10 @@ pub fn run_plan(session: &Session, plan: Plan, options: &ScriptOptions, output: 
         memory: None,
         file_formats: FILE_FORMATS,
     };
-    let (store, prefix) = open_store(url.as_deref().unwrap_or("memory://checkpoints"), &environment.store_settings)?;
+    let (store, prefix) = match &url {
+        Some(url) => open_store(url, &environment.store_settings)?,
+        None => (Arc::new(InMemory::new()) as Arc<dyn ObjectStore>, Path::default()),
+    };
     let status = Arc::new(JobStatus::default());
     let progress = options.shows_progress.then(|| ProgressLine::start(status.clone(), options.clock.clone()));
     output.stop_when_closed(stopper.clone());

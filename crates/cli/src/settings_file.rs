@@ -59,7 +59,8 @@ mod tests {
     #[test]
     fn nested_and_dotted_keys_are_the_same() {
         let mut found = vec![];
-        flatten("", &"parallelism.default = 2\n[execution.checkpointing]\ninterval = \"5 s\"".parse().unwrap(), &mut found).unwrap();
+        flatten("", &"parallelism.default = 2\n[execution.checkpointing]\ninterval = \"5 s\"".parse().unwrap(), &mut found)
+            .unwrap();
         let expected = [("execution.checkpointing.interval", "5 s"), ("parallelism.default", "2")];
         let mut found: Vec<(&str, &str)> = found.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         found.sort_unstable();

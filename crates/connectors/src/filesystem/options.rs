@@ -8,6 +8,7 @@ use thalweg_core::{
 };
 
 use super::partition::DEFAULT_NAME;
+use crate::format::{self, FormatOptions};
 use crate::store::StoreUrl;
 
 /// The connector as data.
@@ -174,6 +175,9 @@ fn check(table: &TableDefinition) -> Vec<Diagnostic> {
             Some(help) => finding.help(help),
             None => finding,
         });
+    }
+    if let Some(format) = options.get("format") {
+        findings.extend(format::check(format, &table.physical_schema(), &FormatOptions::new(options, "")));
     }
     findings.extend(pattern(options).err());
     findings.extend(success_file(options).err());

@@ -1,9 +1,11 @@
 //! What can be wrong with a `kafka` table beyond the names and forms of its options.
 
+use arrow::datatypes::Schema;
 use thalweg_core::{Code, ColumnKind, Diagnostic, Options, TableDefinition};
 
 use super::properties::check_properties;
 use super::table::{parse_partition_offsets, split_list};
+use crate::format::{self, FormatOptions};
 
 /// Formats that have no way to write a deletion or an update.
 const INSERT_ONLY_FORMATS: &[&str] = &["json", "csv", "raw", "avro", "avro-confluent", "protobuf", "parquet"];
@@ -13,6 +15,7 @@ pub fn check(table: &TableDefinition) -> Vec<Diagnostic> {
     let options = &table.options;
     let mut findings: Vec<Diagnostic> = check_topics(options).into_iter().collect();
     findings.extend(check_formats(table));
+    findings.extend(check_records(table));
     findings.extend(check_modes(options));
     findings.extend(check_delivery(options));
     findings.extend(check_primary_key(table));
@@ -42,6 +45,20 @@ fn check_topics(options: &Options) -> Option<Diagnostic> {
         }),
         (Some(_), None) => None,
     }
+}
+
+/// What the formats say of the columns that they would read and write.
+fn check_records(table: &TableDefinition) -> Vec<Diagnostic> {
+    let options = &table.options;
+    let all = table.physical_schema();
+    let key_fields = options.get("key.fields").map(split_list).unwrap_or_default();
+    let keys =
+        Schema::new(all.fields().iter().filter(|field| key_fields.contains(&field.name().as_str())).cloned().collect::<Vec<_>>());
+    [("format", "", all.as_ref()), ("value.format", "value.", all.as_ref()), ("key.format", "key.", &keys)]
+        .into_iter()
+        .filter_map(|(option, prefix, schema)| Some((options.get(option)?, prefix, schema)))
+        .flat_map(|(name, prefix, schema)| format::check(name, schema, &FormatOptions::new(options, prefix)))
+        .collect()
 }
 
 fn check_formats(table: &TableDefinition) -> Vec<Diagnostic> {

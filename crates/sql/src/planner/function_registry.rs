@@ -32,11 +32,17 @@ impl FunctionRegistry {
                 scalar.insert(name.to_lowercase(), function.clone());
             }
         }
+        // Names first, then aliases: an alias of a later function must not hide an earlier function.
+        let mut ours_by_name: HashMap<String, Arc<ScalarUDF>> = HashMap::new();
         for function in ours {
-            for name in function.aliases().iter().map(String::as_str).chain([function.name()]) {
-                scalar.insert(name.to_lowercase(), function.clone());
+            ours_by_name.entry(function.name().to_lowercase()).or_insert_with(|| function.clone());
+        }
+        for function in ours {
+            for alias in function.aliases().iter().filter(|alias| !CURRENT_TIME.contains(&alias.as_str())) {
+                ours_by_name.entry(alias.to_lowercase()).or_insert_with(|| function.clone());
             }
         }
+        scalar.extend(ours_by_name);
         let aggregate: HashMap<_, _> =
             aggregate_function::all().into_iter().map(|function| (function.name().to_lowercase(), function)).collect();
         let mut names: Vec<String> = scalar.keys().chain(aggregate.keys()).map(|name| name.to_uppercase()).collect();
