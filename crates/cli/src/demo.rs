@@ -35,13 +35,13 @@ const PIPELINES: &[Pipeline] = &[
         label: "abandoned",
         name: "cart_abandonment.sql",
         sql: include_str!("../../../sql-examples/cart_abandonment.sql"),
-        shown: Some(("abandoned_carts", "SELECT noticed_at, cart_id, user_id, cart_value, added_at FROM abandoned_carts;")),
+        shown: Some(("abandoned_carts", "SELECT noticed_at, cart_id, user_id, cart_value, added_at FROM shown;")),
     },
     Pipeline {
         label: "revenue",
         name: "revenue_per_minute.sql",
         sql: include_str!("../../../sql-examples/revenue_per_minute.sql"),
-        shown: Some(("revenue_per_minute", "SELECT minute_start, country, orders, customers, revenue FROM revenue_per_minute;")),
+        shown: Some(("revenue_per_minute", "SELECT minute_start, country, orders, customers, revenue FROM shown;")),
     },
     Pipeline {
         label: "lake",
@@ -128,12 +128,12 @@ fn start(
         clock: clock.clone(),
     };
     let mut jobs = vec![spawn(pipeline.name, pipeline.sql.to_string(), options.clone(), output.clone(), stopper)];
-    if let Some((_, select)) = pipeline.shown {
+    if let Some((sink, select)) = pipeline.shown {
         // The declarations of the pipeline, then a look at its sink.
         let declarations = pipeline.sql.split("\nINSERT INTO").next().unwrap_or_default();
         let shown = ScriptOptions { checkpoint_dir: None, ..options };
         let shown_output = labelled(output, pipeline.label);
-        jobs.push(spawn(pipeline.name, format!("{declarations}\n{select}"), shown, shown_output, stopper));
+        jobs.push(spawn(pipeline.name, format!("{declarations}\nCREATE TABLE shown WITH ('scan.startup.mode' = 'earliest-offset') LIKE {sink};\n{select}"), shown, shown_output, stopper));
     }
     jobs
 }
