@@ -16,6 +16,7 @@ mod digest;
 mod encoding;
 pub mod expr_planner;
 mod float;
+mod integer;
 mod json;
 mod json_path;
 mod number;
@@ -111,6 +112,7 @@ fn definitions() -> Vec<Definition> {
     definitions.extend(rounding::definitions());
     definitions.extend(decimal::definitions());
     definitions.extend(float::definitions());
+    definitions.extend(integer::definitions());
     definitions.extend(conditional::definitions());
     definitions.extend(time::definitions());
     definitions.extend(time_field::definitions());

@@ -14,6 +14,8 @@ use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::Schema;
 use datafusion::common::{DFSchema, Result};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast::{Expr, ExprWithAlias, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
@@ -63,6 +65,11 @@ fn evaluate(sql: &str, columns: &RecordBatch, time_zone: chrono_tz::Tz) -> Resul
     let state = state(time_zone);
     let schema = DFSchema::try_from(columns.schema().as_ref().clone())?;
     let expr = state.create_logical_expr_from_sql_expr(ExprWithAlias { expr, alias: None }, &schema)?;
+    // As the optimizer does: types, then constants.
+    let context =
+        SimplifyContext::builder().with_schema(Arc::new(schema.clone())).with_config_options(state.config_options().clone());
+    let simplifier = ExprSimplifier::new(context.build());
+    let expr = simplifier.simplify(simplifier.coerce(expr, &schema)?)?;
     let physical = state.create_physical_expr(expr, &schema)?;
     let field = physical.return_field(&columns.schema())?;
     let array = physical.evaluate(columns)?.into_array(columns.num_rows())?;
