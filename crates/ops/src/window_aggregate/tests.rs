@@ -224,7 +224,8 @@ impl Job {
     fn finish(&mut self) -> Vec<Result> {
         self.send_watermark(EventTime::MAX);
         for global in &self.globals {
-            assert_eq!(global.metrics().state_rows, 0, "closed windows are freed");
+            let metrics = global.metrics();
+            assert_eq!((metrics.state_rows, metrics.state_bytes), (0, 0), "closed windows are freed");
         }
         self.checkpoint();
         for store in &self.stores {
