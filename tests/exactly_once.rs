@@ -309,8 +309,8 @@ fn kill_loop(kills: u64, rows: u64, seed: u64) {
     create_bucket(s3(), &bucket);
     let job = Job::new(&pipeline(kafka, &input, &output, Some(&bucket)));
     let mut rand = SeededRand::new(seed);
+    let chunks = kills * 10;
     std::thread::scope(|scope| {
-        let chunks = kills * 10;
         let producer = scope.spawn(|| {
             for chunk in 0..chunks {
                 produce(kafka, &input, rows * chunk / chunks, rows * (chunk + 1) / chunks);
