@@ -9,6 +9,17 @@ use std::time::Duration;
 use thalweg_core::{Clock, EventTime};
 use thalweg_runtime::{JobPhase, JobStatus, StatusSnapshot};
 
+/// Whether a line is on the terminal now, so that whoever prints rows can take it away first.
+static DRAWN: AtomicBool = AtomicBool::new(false);
+
+/// Takes the progress line away before rows are printed to the same terminal; it comes back by itself.
+pub fn make_way() {
+    if DRAWN.swap(false, Ordering::SeqCst) {
+        let _ = write!(std::io::stderr(), "\r\x1b[2K");
+        let _ = std::io::stderr().flush();
+    }
+}
+
 const REDRAW: Duration = Duration::from_millis(500);
 
 /// Shows the status of a job until dropped.
@@ -25,12 +36,12 @@ impl ProgressLine {
         let thread_done = done.clone();
         let terminal = std::io::stderr().is_terminal();
         let thread = std::thread::spawn(move || {
-            let mut line = Line { terminal, last_reason: None, last: None, drawn: false };
+            let mut line = Line { terminal, last_reason: None, last: None };
             while !thread_done.load(Ordering::SeqCst) {
                 line.show(&status.snapshot(), clock.as_ref());
                 std::thread::park_timeout(REDRAW);
             }
-            line.clear();
+            make_way();
         });
         ProgressLine { done, thread: Some(thread) }
     }
@@ -51,7 +62,6 @@ struct Line {
     last_reason: Option<String>,
     /// Rows in, rows out and time at the last drawing, for rates.
     last: Option<(u64, u64, Duration)>,
-    drawn: bool,
 }
 
 impl Line {
@@ -62,7 +72,7 @@ impl Line {
             _ => None,
         };
         if reason.is_some() && reason != self.last_reason {
-            self.clear();
+            make_way();
             let _ = writeln!(std::io::stderr(), "{}", reason.as_deref().unwrap_or_default());
         }
         self.last_reason = reason;
@@ -81,16 +91,10 @@ impl Line {
             let text = line_text(snapshot, in_rate, out_rate, clock.wall_ms());
             let _ = write!(std::io::stderr(), "\r\x1b[2K{text}");
             let _ = std::io::stderr().flush();
-            self.drawn = true;
+            DRAWN.store(true, Ordering::SeqCst);
         }
     }
 
-    fn clear(&mut self) {
-        if self.drawn {
-            let _ = write!(std::io::stderr(), "\r\x1b[2K");
-            self.drawn = false;
-        }
-    }
 }
 
 /// `in 1.2k/s (45,000)  out 3/s (120)  lag 12  watermark 10:00:07.000 (2.1 s ago)  late 4  state 1.2 MB  checkpoint 7, 0.4 s ago`
