@@ -81,6 +81,8 @@ impl Failure {
 pub struct ScriptOptions {
     pub sql: SqlArguments,
     pub checkpoint_dir: Option<String>,
+    /// What the job is called where nothing else tells jobs apart: the stem of its file.
+    pub job_name: String,
     pub parallelism: Option<u32>,
     pub until_caught_up: bool,
     pub shows_progress: bool,
@@ -278,7 +280,7 @@ fn checkpoint_url(settings: &Settings, plan: &Plan, options: &ScriptOptions) -> 
         return None;
     }
     let set = || settings.get("execution.checkpointing.dir").map(str::to_string);
-    let embedded = || options.sql.embedded.as_ref().map(|dir| dir.join(".checkpoints").display().to_string());
+    let embedded = || options.sql.embedded.as_ref().map(|dir| dir.join(".checkpoints").join(&options.job_name).display().to_string());
     options.checkpoint_dir.clone().or_else(set).or_else(embedded)
 }
 

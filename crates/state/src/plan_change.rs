@@ -6,7 +6,7 @@ use thalweg_core::{Code, Diagnostic, Error};
 
 use crate::{Manifest, PlanIdentity};
 
-/// How many differences are spelled out in one line.
+/// How many differences are spelled out.
 const DIFFERENCES_SHOWN: usize = 5;
 
 /// What differs between the plan of a checkpoint and the current one: `new: …` in the order of the current plan, then
@@ -30,16 +30,14 @@ pub fn plan_differences(stored: &PlanIdentity, current: &PlanIdentity) -> Vec<St
 
 /// The refusal of a restart under another plan.
 pub(crate) fn refusal(differences: &[String]) -> Error {
-    let mut shown = differences[..differences.len().min(DIFFERENCES_SHOWN)].join("; ");
+    let mut help = vec![
+        "run the SQL that made the checkpoint, or start fresh with another checkpoint directory; what differs:".to_string(),
+    ];
+    help.extend(differences.iter().take(DIFFERENCES_SHOWN).cloned());
     if differences.len() > DIFFERENCES_SHOWN {
-        shown.push_str(&format!("; and {} more", differences.len() - DIFFERENCES_SHOWN));
+        help.push(format!("and {} more", differences.len() - DIFFERENCES_SHOWN));
     }
-    Diagnostic::error(Code::PLAN_CHANGED, format!("the checkpoint belongs to another plan: {shown}"))
-        .help(
-            "run the SQL that made the checkpoint, or choose another checkpoint directory to start fresh, \
-             or allow the change: unchanged operators keep their state, the others lose it",
-        )
-        .into()
+    Diagnostic::error(Code::PLAN_CHANGED, "the checkpoint belongs to another plan").help(help.join("\n")).into()
 }
 
 /// Puts `manifest` under another plan: state and source positions of operators that both plans have are kept, the rest is
