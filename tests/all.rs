@@ -3,7 +3,9 @@
 #![allow(clippy::disallowed_methods, reason = "tests bound their waiting by the machine's clock")]
 
 mod conformance;
+mod diagnostics;
 mod exactly_once;
+mod examples;
 mod house;
 mod real_parts;
 mod support;

@@ -135,7 +135,13 @@ fn start(
         let declarations = pipeline.sql.split("\nINSERT INTO").next().unwrap_or_default();
         let shown = ScriptOptions { checkpoint_dir: None, ..options };
         let shown_output = labelled(output, pipeline.label);
-        jobs.push(spawn(pipeline.name, format!("{declarations}\nCREATE TABLE shown WITH ('scan.startup.mode' = 'earliest-offset') LIKE {sink};\n{select}"), shown, shown_output, stopper));
+        jobs.push(spawn(
+            pipeline.name,
+            format!("{declarations}\nCREATE TABLE shown WITH ('scan.startup.mode' = 'earliest-offset') LIKE {sink};\n{select}"),
+            shown,
+            shown_output,
+            stopper,
+        ));
     }
     jobs
 }

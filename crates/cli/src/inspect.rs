@@ -30,11 +30,9 @@ pub fn check(arguments: &CheckArguments, clock: &Arc<dyn Clock>) -> Result<u8, F
             }
             Err(Failure::Findings(findings)) => {
                 wrong |= findings.iter().any(|finding| finding.severity == Severity::Error);
-                for finding in findings {
-                    say(&match arguments.format {
-                        FindingFormat::Text => finding.render(),
-                        FindingFormat::Json => json_line(&finding),
-                    });
+                match arguments.format {
+                    FindingFormat::Text => say(&Failure::Findings(findings).render()),
+                    FindingFormat::Json => findings.iter().for_each(|finding| say(&json_line(finding))),
                 }
             }
             Err(failure) => return Err(failure),

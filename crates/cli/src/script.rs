@@ -9,7 +9,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use thalweg_connectors::store::{StoreSettings, block_on, open_store};
 use thalweg_connectors::{Environment, FILE_FORMATS, REGISTRY};
-use thalweg_core::{Clock, Diagnostic, Error, ErrorKind, Rand, ReadMode, Result, Severity, SourceText, SystemRand};
+use thalweg_core::{Clock, Code, Diagnostic, Error, ErrorKind, Rand, ReadMode, Result, Severity, SourceText, SystemRand};
 use thalweg_plan::{NodeKind, Plan, SinkTarget};
 use thalweg_runtime::{Job, JobOptions, JobStatus, Stopper, needs_checkpoints};
 use thalweg_sql::{InsertStatement, Outcome, Parsed, Session, Settings, Statement, StreamPlanner, Variables, parse_script};
@@ -228,7 +228,7 @@ pub fn run_plan(session: &Session, plan: Plan, options: &ScriptOptions, output: 
     let settings = session.settings();
     let url = checkpoint_url(settings, &plan, options);
     if url.is_none() {
-        refuse_promises_without_checkpoints(&plan)?;
+        refuse_promises_without_checkpoints(session, &plan)?;
     }
     let environment = Environment {
         store_settings: StoreSettings::from_variables(std::env::vars()),
@@ -300,13 +300,16 @@ fn checkpoint_interval(set: Option<Duration>, plan: &Plan) -> Duration {
 }
 
 /// A topic that wants exactly-once delivery needs checkpoints that outlive the process.
-fn refuse_promises_without_checkpoints(plan: &Plan) -> Result<()> {
+fn refuse_promises_without_checkpoints(session: &Session, plan: &Plan) -> Result<()> {
     for node in &plan.nodes {
         if let NodeKind::Sink(sink) = &node.kind
             && let SinkTarget::Table(table) = &sink.target
             && table.options.get("sink.delivery-guarantee") == Some("exactly-once")
         {
-            return Err(needs_checkpoints(&table.name).label_opt(table.span, "declared here").into());
+            let place = table.options.key_span("sink.delivery-guarantee").or(table.span);
+            let mut finding = needs_checkpoints(&table.name).label_opt(place, "promised here");
+            finding.source = session.catalog().table(&table.name).map(|declared| declared.source.clone());
+            return Err(finding.into());
         }
     }
     Ok(())
@@ -316,22 +319,23 @@ fn refuse_promises_without_checkpoints(plan: &Plan) -> Result<()> {
 fn say_late(status: &JobStatus) {
     let snapshot = status.snapshot();
     for (sources, rows) in &snapshot.late_rows {
-        say(&format!("{} late rows of {sources} came after their windows had closed", crate::progress_line::grouped(*rows)));
+        let late = counted(*rows, "late row");
+        say(&format!("{late} of {sources} came when all windows for them had closed"));
     }
     for (source, counts) in &snapshot.sources {
         if counts.skipped > 0 {
-            say(&format!(
-                "{} records of {source} could not be decoded and were skipped",
-                crate::progress_line::grouped(counts.skipped)
-            ));
+            say(&format!("skipped {} of {source} that could not be decoded", counted(counts.skipped, "record")));
         }
         if counts.far_future > 0 {
-            say(&format!(
-                "{} rows of {source} lie more than a day in the future and did not move the watermark",
-                counts.far_future
-            ));
+            let rows = counted(counts.far_future, "row");
+            say(&format!("{rows} of {source} more than a day in the future did not move the watermark"));
         }
     }
+}
+
+/// `1 row`, `2,000 rows`.
+fn counted(count: u64, what: &str) -> String {
+    format!("{} {what}{}", crate::progress_line::grouped(count), if count == 1 { "" } else { "s" })
 }
 
 fn say(text: &str) {
@@ -346,9 +350,13 @@ pub fn plan_file(source: &SourceText, sql: &SqlArguments, clock: Arc<dyn Clock>)
     let mut findings = vec![];
     let mut plans = vec![];
     let mut inserts: Vec<InsertStatement> = vec![];
+    let mut undeclared: Vec<String> = vec![];
     for parsed in &statements {
         match session.execute(parsed) {
-            Err(more) => findings.extend(more),
+            Err(more) => {
+                findings.extend(more.into_iter().filter(|finding| !follows_from(finding, &undeclared)));
+                undeclared.extend(declared_name(&parsed.statement));
+            }
             Ok(Outcome::Query(plan)) => plans.push(*plan),
             Ok(Outcome::Inserts(more)) if session.settings().boolean("table.dml-sync") => match session.plan_inserts(&more) {
                 Ok(plan) => plans.push(plan),
@@ -366,6 +374,20 @@ pub fn plan_file(source: &SourceText, sql: &SqlArguments, clock: Arc<dyn Clock>)
     }
     let fatal = findings.iter().any(|finding| finding.severity == Severity::Error);
     if fatal { Err(Failure::Findings(findings)) } else { Ok(plans) }
+}
+
+/// What a statement would have declared.
+fn declared_name(statement: &Statement) -> Option<String> {
+    match statement {
+        Statement::CreateTable(create) | Statement::CreateTableAs { table: create, .. } => Some(create.name.value.clone()),
+        Statement::CreateView(create) => Some(create.name.value.clone()),
+        _ => None,
+    }
+}
+
+/// Whether a finding is only that a table is missing whose own declaration was wrong: one mistake, one finding.
+fn follows_from(finding: &Diagnostic, undeclared: &[String]) -> bool {
+    finding.code == Code::UNKNOWN_TABLE && undeclared.iter().any(|name| finding.message.ends_with(&format!("\"{name}\"")))
 }
 
 /// Reads SQL files; `-` is standard input.

@@ -181,11 +181,18 @@ impl Options {
         }
         for definition in definitions.iter().filter(|definition| definition.required) {
             if !self.entries.contains_key(definition.name) {
-                findings.push(
-                    Diagnostic::error(Code::MISSING_OPTION, format!("{owner} needs the option \"{}\"", definition.name))
+                let finding =
+                    Diagnostic::error(Code::MISSING_OPTION, format!("{owner} needs the option \"{}\"", definition.name));
+                // A misspelt name may have passed as one of `properties.*`.
+                let unlisted = self.entries.keys().filter(|name| definitions.iter().all(|known| known.name != name.as_str()));
+                findings.push(match crate::nearest(definition.name, unlisted.map(String::as_str)) {
+                    Some(near) => {
+                        finding.label_opt(self.key_span(near), "misspelt?").help(format!("did you mean \"{}\"?", definition.name))
+                    }
+                    None => finding
                         .label_opt(self.span, "options given here")
                         .help(format!("add '{}' = '…': {}", definition.name, definition.doc)),
-                );
+                });
             }
         }
         findings

@@ -172,7 +172,7 @@ impl Check {
         let name = function.name.to_string().replace('`', "");
         let upper = name.to_uppercase();
         if function.over.is_some() {
-            self.not_yet("an OVER window", place, "");
+            self.not_yet("an OVER window", place, "a window in FROM runs: TUMBLE, HOP or CUMULATE with GROUP BY");
             return;
         }
         self.refuse_if(!function.within_group.is_empty(), "WITHIN GROUP", place);
@@ -207,7 +207,7 @@ impl Visitor for Check {
             self.not_yet("ORDER BY", span::of(order_by), "rows of a stream come as they are ready; sort where they are read");
         }
         if let Some(limit) = &query.limit_clause {
-            self.not_yet("LIMIT", span::of(limit), "");
+            self.not_yet("LIMIT", span::of(limit), "take the first rows where they are read: thalweg run FILE | head -n 10");
         }
         self.refuse_if(query.fetch.is_some(), "FETCH", None);
         self.refuse_if(!query.locks.is_empty() || query.for_clause.is_some(), "a FOR clause", None);
@@ -248,7 +248,11 @@ impl Visitor for Check {
         for join in select.from.iter().flat_map(|from| &from.joins) {
             match &join.relation {
                 TableFactor::Table { version: Some(_), .. } => {}
-                relation => self.not_yet("a join", span::of(relation), ""),
+                relation => self.not_yet(
+                    "a join",
+                    span::of(relation),
+                    "UNION ALL of both inputs and a window with GROUP BY on the key often serves",
+                ),
             }
         }
         ControlFlow::Continue(())
@@ -315,7 +319,7 @@ impl Visitor for Check {
         }
         match expr {
             Expr::Exists { .. } => self.not_yet("EXISTS", span::of(expr), ""),
-            Expr::InSubquery { .. } => self.not_yet("IN with a subquery", span::of(expr), ""),
+            Expr::InSubquery { .. } => self.not_yet("IN with a subquery", span::of(expr), "IN with a list of values runs"),
             Expr::Subquery(_) => self.not_yet("a subquery as a value", span::of(expr), ""),
             Expr::AnyOp { .. } | Expr::AllOp { .. } => self.not_yet("ANY, SOME or ALL", span::of(expr), ""),
             Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => {

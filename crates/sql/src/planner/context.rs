@@ -202,7 +202,7 @@ fn unknown_table(name: &str, names: &[String]) -> Diagnostic {
     let otherwise = match names {
         [] => Some("no table is declared yet; CREATE TABLE comes first".to_string()),
         names if nearest(name, names.iter().map(String::as_str)).is_none() && names.len() <= 20 => {
-            Some(format!("there are {}", names.join(", ")))
+            Some(format!("known here: {}", names.join(", ")))
         }
         _ => None,
     };
