@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests bound their waiting by the machine's clock")]
 
 mod conformance;
+mod docker;
 mod exactly_once;
 mod house;
 mod real_parts;
