@@ -4,6 +4,7 @@
 
 mod conformance;
 mod diagnostics;
+mod docker;
 mod exactly_once;
 mod examples;
 mod house;
