@@ -331,7 +331,10 @@ fn kill_loop(kills: u64, rows: u64, seed: u64) {
     });
     // A claim is a manifest too: what is beyond one for each run was committed by runs that were killed later.
     let commits = job.newest_sequence().saturating_sub(kills as usize);
-    assert!(commits > kills as usize / 3, "seed {seed}: only {commits} epochs were committed between the kills: they prove nothing");
+    assert!(
+        commits > kills as usize / 3,
+        "seed {seed}: only {commits} epochs were committed between the kills: they prove nothing"
+    );
     produce_closing_rows(kafka, &input, rows);
     let last = run_within(&mut job.command(&["--until-caught-up", "--parallelism", "2"]), Duration::from_secs(120));
     assert_eq!(last.code, Some(0), "seed {seed}: the last run\n{}", last.stderr);

@@ -123,7 +123,7 @@ fn start(
             log_format: LogFormat::Text,
         },
         checkpoint_dir: Some(folder.join("checkpoints").join(pipeline.name).display().to_string()),
-        job_name: pipeline.name.to_string(),
+        job_name: Some(pipeline.name.to_string()),
         parallelism: Some(1),
         until_caught_up: false,
         shows_progress: false,

@@ -72,7 +72,7 @@ fn shell(arguments: &ReplArguments, clock: Arc<dyn Clock>, output: &RowOutput) -
     let options = ScriptOptions {
         sql: arguments.sql.clone(),
         checkpoint_dir: None,
-        job_name: "shell".to_string(),
+        job_name: None,
         parallelism: None,
         until_caught_up: false,
         shows_progress: std::io::stderr().is_terminal(),
@@ -91,7 +91,7 @@ fn run_options(run: &RunArguments, clock: Arc<dyn Clock>) -> ScriptOptions {
     ScriptOptions {
         sql: run.sql.clone(),
         checkpoint_dir: run.checkpoint_dir.clone(),
-        job_name: job_name(&run.files),
+        job_name: Some(job_name(&run.files)),
         parallelism: run.parallelism,
         until_caught_up: run.until_caught_up,
         shows_progress: true,

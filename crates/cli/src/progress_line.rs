@@ -94,7 +94,6 @@ impl Line {
             DRAWN.store(true, Ordering::SeqCst);
         }
     }
-
 }
 
 /// `in 1.2k/s (45,000)  out 3/s (120)  lag 12  watermark 10:00:07.000 (2.1 s ago)  late 4  state 1.2 MB  checkpoint 7, 0.4 s ago`

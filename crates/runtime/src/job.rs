@@ -23,7 +23,7 @@ use crate::fragment::{CutEdge, Fragment, cut};
 use crate::progress::SourceProgress;
 use crate::source_task::{Control, Root, SourceTask};
 use crate::status::{JobPhase, JobStatus};
-use crate::task::{Body, InputQueue, QueueTask, Route, Stop, Target, TaskNode, Work};
+use crate::task::{Body, InputQueue, Pressure, QueueTask, Route, Stop, Target, TaskNode, Work};
 use crate::uploader::Uploader;
 use crate::values::ValuesSource;
 
@@ -195,8 +195,16 @@ impl Job {
         };
         let (uploads, upload_thread) = uploader.start((self.rand)());
         let final_epoch = FinalEpoch::default();
-        let wiring =
-            Wiring { job: &self, manifest: &manifest, sinks: &sinks, sources, events, abort: abort.clone(), final_epoch };
+        let wiring = Wiring {
+            job: &self,
+            manifest: &manifest,
+            sinks: &sinks,
+            sources,
+            events,
+            abort: abort.clone(),
+            pressure: Pressure::default(),
+            final_epoch,
+        };
         let Wired { threads, controls, sources, source_tasks, ending_tasks, events, final_epoch } = wiring.start()?;
         let has_logged_sinks = !delivery.deliverers.is_empty();
         let full_state_next = manifest.lanes != self.options.parallelism && manifest.epoch.0 > 0;
@@ -400,6 +408,7 @@ struct Wiring<'a> {
     sources: Vec<OpenSource>,
     events: EventSender,
     abort: Abort,
+    pressure: Pressure,
     final_epoch: FinalEpoch,
 }
 
@@ -548,6 +557,8 @@ impl Wiring<'_> {
             events: self.events.clone(),
             status: self.job.status.clone(),
             stores_state: self.job.options.durable,
+            pressure: self.pressure.clone(),
+            asked_for_epoch: false,
         })
     }
 
@@ -636,6 +647,7 @@ impl Wiring<'_> {
             clock: self.job.clock.clone(),
             ends_time: source.ends_time,
             finishes: source.finishes,
+            until_caught_up: self.job.options.mode == ReadMode::UntilCaughtUp,
             delay_ms: 0,
         }
     }

@@ -64,6 +64,7 @@ pub struct SourceTask {
     pub ends_time: bool,
     /// Whether this lane can be done before the job is stopped: the source is bounded, or read only until caught up.
     pub finishes: bool,
+    pub until_caught_up: bool,
     /// How far the watermark trails the newest event, learnt from the rows; for the wall-clock advance.
     pub delay_ms: i64,
 }
@@ -81,7 +82,9 @@ impl SourceTask {
             if self.handle_control(&mut reading)? {
                 return Ok(());
             }
-            if !reading.finished {
+            if self.body.pressure.is_high() {
+                std::thread::sleep(POLL_WAIT);
+            } else if !reading.finished {
                 self.poll(&mut reading)?;
             }
             self.send_watermark(&mut reading)?;
@@ -175,7 +178,10 @@ impl SourceTask {
             SourceEvent::Rows { partition, rows, next, skipped } => self.on_rows(reading, &partition, rows, next, skipped)?,
             SourceEvent::PartitionEnd(partition) => {
                 if let Some(state) = reading.partitions.get_mut(&partition) {
-                    state.ended = true;
+                    // A file that is read to its end in a scheduled run may have grown before the next.
+                    let for_good = !self.until_caught_up;
+                    state.ended = for_good;
+                    state.caught_up = !for_good;
                 }
                 self.progress.on_end(&partition);
                 self.body.events.send(Event::Progress);

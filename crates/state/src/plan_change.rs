@@ -30,9 +30,8 @@ pub fn plan_differences(stored: &PlanIdentity, current: &PlanIdentity) -> Vec<St
 
 /// The refusal of a restart under another plan.
 pub(crate) fn refusal(differences: &[String]) -> Error {
-    let mut help = vec![
-        "run the SQL that made the checkpoint, or start fresh with another checkpoint directory; what differs:".to_string(),
-    ];
+    let mut help =
+        vec!["run the SQL that made the checkpoint, or start fresh with another checkpoint directory; what differs:".to_string()];
     help.extend(differences.iter().take(DIFFERENCES_SHOWN).cloned());
     if differences.len() > DIFFERENCES_SHOWN {
         help.push(format!("and {} more", differences.len() - DIFFERENCES_SHOWN));
