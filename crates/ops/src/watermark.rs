@@ -154,12 +154,13 @@ mod tests {
         WatermarkGenerator::new(&Watermark { time_column: 0, expr, idle_timeout_ms: None }, 1_000)
     }
 
-    fn rows(values: &[(Option<i64>, Option<i64>)]) -> RecordBatch {
+    /// Microseconds of `ts` and `w`.
+    type Times = (Option<i64>, Option<i64>);
+
+    fn rows(values: &[Times]) -> RecordBatch {
         let data_type = DataType::Timestamp(TimeUnit::Microsecond, None);
         let schema = Schema::new(vec![Field::new("ts", data_type.clone(), true), Field::new("w", data_type, true)]);
-        let column = |pick: fn(&(Option<i64>, Option<i64>)) -> Option<i64>| {
-            Arc::new(TimestampMicrosecondArray::from_iter(values.iter().map(pick)))
-        };
+        let column = |pick: fn(&Times) -> Option<i64>| Arc::new(TimestampMicrosecondArray::from_iter(values.iter().map(pick)));
         RecordBatch::try_new(Arc::new(schema), vec![column(|row| row.0), column(|row| row.1)]).unwrap()
     }
 

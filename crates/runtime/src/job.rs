@@ -422,6 +422,9 @@ struct Wired {
     final_epoch: FinalEpoch,
 }
 
+/// A task that is ready to run on a thread of its own.
+type TaskRun = Box<dyn FnOnce() -> Result<(), Stop> + Send>;
+
 /// The sending ends of a cut edge, by producing lane then receiving lane.
 type EdgeSenders = Vec<Vec<Sender<thalweg_core::Message>>>;
 
@@ -437,7 +440,7 @@ impl Wiring<'_> {
                 senders.insert((edge.consumer, edge.port), edge_senders);
             }
         }
-        let mut tasks: Vec<(String, Box<dyn FnOnce() -> Result<(), Stop> + Send>)> = vec![];
+        let mut tasks: Vec<(String, TaskRun)> = vec![];
         let mut controls = vec![];
         let mut watched = Sources { all: vec![], lanes: lanes as usize };
         let mut ending_tasks = 0;
@@ -652,7 +655,7 @@ impl Wiring<'_> {
         }
     }
 
-    fn spawn(&self, name: String, run: Box<dyn FnOnce() -> Result<(), Stop> + Send>) -> Result<JoinHandle<()>> {
+    fn spawn(&self, name: String, run: TaskRun) -> Result<JoinHandle<()>> {
         let events = self.events.clone();
         let task = name.clone();
         std::thread::Builder::new()
