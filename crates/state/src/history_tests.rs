@@ -163,7 +163,8 @@ fn another_plan_is_refused_and_nothing_is_written() {
     let mut other = Run::new(raw, 2);
     let error = other.claim_as("plan-2", ClaimOptions::default()).unwrap_err();
     assert_eq!(error.kind, ErrorKind::User);
-    assert!(error.message.contains("new: plan-2 (Filter); gone: plan-1 (Filter)"), "{}", error.message);
+    let help = error.help.expect("it names the differences");
+    assert!(help.ends_with("new: plan-2 (Filter)\ngone: plan-1 (Filter)"), "{help}");
     assert_eq!(run.jobs.latest().unwrap(), Some(committed));
     run.commit().expect("the running job is not disturbed");
     let taken = other.claim_as("plan-2", ClaimOptions { allow_plan_change: true }).unwrap();

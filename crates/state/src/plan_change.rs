@@ -71,11 +71,11 @@ mod tests {
     }
 
     #[test]
-    fn the_refusal_is_one_line_with_a_code() {
+    fn the_refusal_has_a_code_and_names_the_first_differences() {
         let differences: Vec<String> = (0..8).map(|n| format!("new: op-{n}")).collect();
         let error = refusal(&differences);
         assert_eq!(error.kind, thalweg_core::ErrorKind::User);
-        assert!(error.message.ends_with("new: op-4; and 3 more"), "{}", error.message);
+        assert!(error.help.as_ref().is_some_and(|help| help.ends_with("new: op-4\nand 3 more")), "{:?}", error.help);
         assert!(!error.message.contains('\n'));
         assert_eq!(error.diagnostic.unwrap().code, Code::PLAN_CHANGED);
     }
