@@ -6,4 +6,5 @@ mod conformance;
 mod exactly_once;
 mod house;
 mod real_parts;
+mod slt;
 mod support;
