@@ -9,4 +9,5 @@ mod exactly_once;
 mod examples;
 mod house;
 mod real_parts;
+mod slt;
 mod support;
