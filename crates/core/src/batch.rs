@@ -17,8 +17,9 @@ pub const WEIGHT_NAME: &str = "weight";
 /// one earlier equal row. Flink's `+I -U +U -D` are made from weights only at the edge.
 ///
 /// `row_watermarks` holds, for each row, the watermark (milliseconds) that the rows *before* it in its source partition had
-/// made. Absent means that every row was ahead of its partition's watermark when it was read, so none can be late.
-/// Sources set it only for batches that hold a row at or behind the running watermark; that is what makes lateness
+/// made. Absent means that every row was more than 1 ms ahead of its partition's watermark when it was read: so none can be late,
+/// nor touch a session that the watermark had closed.
+/// Sources set it only for batches that hold a row at, behind or 1 ms ahead of the running watermark; that is what makes lateness
 /// independent of how rows are cut into batches while the common path stays vectorised.
 ///
 /// Invariant: `weights` and `row_watermarks`, where present, have `rows.num_rows()` entries and no nulls.

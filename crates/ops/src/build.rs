@@ -7,6 +7,7 @@ use thalweg_plan::{Node, NodeKind, WindowAggregate};
 use crate::assign_window::AssignWindowOperator;
 use crate::filter::FilterOperator;
 use crate::project::ProjectOperator;
+use crate::session::SessionOperator;
 use crate::union::UnionOperator;
 use crate::window_aggregate::{GlobalWindowAggregate, LocalWindowAggregate, WindowAggregateLayout};
 use crate::{Operator, OperatorContext};
@@ -22,6 +23,10 @@ pub fn build(node: &Node, input_schemas: &[SchemaRef], context: &OperatorContext
         NodeKind::AssignWindow(assign) => {
             let input = only_input(node, input_schemas)?;
             Ok(Box::new(AssignWindowOperator::new(assign, input, node.schema.clone(), context.batch_rows)?))
+        }
+        NodeKind::Session(session) => {
+            let input = only_input(node, input_schemas)?;
+            Ok(Box::new(SessionOperator::new(session, input, &node.schema, context)?))
         }
         NodeKind::Union => Ok(Box::new(UnionOperator::new(node.schema.clone()))),
         NodeKind::Source(_) | NodeKind::Values(_) | NodeKind::Sink(_) | NodeKind::WindowAggregate(_) => {

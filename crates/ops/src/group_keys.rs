@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, UInt32Array};
-use arrow::compute::{concat, take};
+use arrow::compute::{concat, interleave, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Schema};
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
@@ -72,6 +72,34 @@ impl GroupKeys {
             [only] => Ok(only[column].clone()),
             chunks => Ok(concat(&chunks.iter().map(|chunk| chunk[column].as_ref()).collect::<Vec<_>>())?),
         }
+    }
+
+    /// The key columns of `groups`, in that order. Costs no more than those are many.
+    pub fn rows(&self, groups: &[usize]) -> Result<Vec<ArrayRef>> {
+        if let [only] = self.chunks.as_slice() {
+            let indices = UInt32Array::from_iter_values(groups.iter().map(|group| *group as u32));
+            return only.iter().map(|column| Ok(take(column, &indices, None)?)).collect();
+        }
+        let mut chunk_starts = vec![];
+        let mut start = 0;
+        for chunk in &self.chunks {
+            chunk_starts.push(start);
+            start += chunk[0].len();
+        }
+        let place = |group: &usize| {
+            let chunk = chunk_starts.partition_point(|start| start <= group) - 1;
+            (chunk, group - chunk_starts[chunk])
+        };
+        let places: Vec<(usize, usize)> = groups.iter().map(place).collect();
+        (0..self.fields.len())
+            .map(|column| {
+                if places.is_empty() {
+                    return Ok(arrow::array::new_empty_array(self.fields[column].data_type()));
+                }
+                let chunks: Vec<&dyn Array> = self.chunks.iter().map(|chunk| chunk[column].as_ref()).collect();
+                Ok(interleave(&chunks, &places)?)
+            })
+            .collect()
     }
 
     pub fn len(&self) -> usize {

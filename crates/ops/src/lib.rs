@@ -4,6 +4,7 @@
 //!
 //! - One per source partition, before any operator: [`WatermarkGenerator`].
 //! - Without state: `Project`, `Filter`, `AssignWindow`, `Union`, made by [`build`].
+//! - `Session`: SESSION windows, with an aggregate or without, made by [`build`].
 //! - A window aggregate is two operators: [`build_local`] before the exchange, [`build_global`] behind it; rows of
 //!   [`partial_schema`] pass between them, sent to lanes by [`partition_by_lane`].
 
@@ -18,6 +19,7 @@ mod group_keys;
 mod local_time;
 mod operator;
 mod project;
+mod session;
 mod union;
 mod watermark;
 mod window_aggregate;

@@ -49,8 +49,8 @@ impl WatermarkGenerator {
 
     /// Takes in the next rows of the partition, of the source's output schema.
     ///
-    /// `wall_now` bounds absurd timestamps; `None` is no bound. The batch has `row_watermarks` only if some row is at or
-    /// behind the watermark of the rows before it; [`EventTime::MIN`] stands for "none yet" there.
+    /// `wall_now` bounds absurd timestamps; `None` is no bound. The batch has `row_watermarks` only if some row is at,
+    /// behind or 1 ms ahead of the watermark of the rows before it; [`EventTime::MIN`] stands for "none yet" there.
     /// # Errors
     /// `Record` when an event time is null or the watermark expression fails on a row.
     pub fn advance(&mut self, rows: RecordBatch, wall_now: Option<EventTime>) -> Result<Batch> {
@@ -66,7 +66,8 @@ impl WatermarkGenerator {
         let mut running = before;
         let mut is_any_behind = false;
         for row in 0..times.len() {
-            is_any_behind |= times.value(row) <= running;
+            // A session that the watermark has just closed ends 1 ms ahead of it and would touch a row there.
+            is_any_behind |= times.value(row) <= running.saturating_add(1);
             running = running.max(self.candidate(&times, &candidates, row, latest));
         }
         self.current = EventTime(running);
@@ -171,7 +172,7 @@ mod tests {
     #[test]
     fn rows_in_order_carry_nothing() {
         let mut generator = generator();
-        let batch = generator.advance(at_ms(&[(1, 0), (2, 1), (2, 1), (3, 2)]), None).unwrap();
+        let batch = generator.advance(at_ms(&[(2, 0), (3, 1), (3, 1), (5, 2)]), None).unwrap();
         assert!(batch.row_watermarks.is_none());
         assert_eq!(generator.current(), EventTime(2));
     }
@@ -182,6 +183,12 @@ mod tests {
         let batch = generator.advance(at_ms(&[(10, 10), (5, 5), (20, 20), (20, 20)]), None).unwrap();
         assert_eq!(batch.row_watermarks.unwrap().values(), &[i64::MIN, 10, 10, 20]);
         assert_eq!(generator.current(), EventTime(20));
+    }
+
+    #[test]
+    fn a_row_right_behind_the_watermark_shows_it() {
+        let batch = generator().advance(at_ms(&[(10, 9), (10, 9), (12, 9)]), None).unwrap();
+        assert_eq!(batch.row_watermarks.unwrap().values(), &[i64::MIN, 9, 9]);
     }
 
     #[test]
@@ -196,7 +203,7 @@ mod tests {
     #[test]
     fn the_far_future_does_not_close_windows() {
         let mut generator = generator();
-        let batch = generator.advance(at_ms(&[(10, 10), (9_000, 9_000), (11, 11)]), Some(EventTime(500))).unwrap();
+        let batch = generator.advance(at_ms(&[(10, 10), (9_000, 9_000), (12, 11)]), Some(EventTime(500))).unwrap();
         assert!(batch.row_watermarks.is_none());
         assert_eq!((generator.current(), generator.far_future_rows()), (EventTime(11), 1));
     }

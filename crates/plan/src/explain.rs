@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use thalweg_core::ColumnKind;
 
 use crate::window::duration_text;
-use crate::{Exchange, Node, NodeKind, Plan, SinkTarget, StateLifetime, TimeKind};
+use crate::{AggregateCall, Exchange, Node, NodeKind, Plan, SinkTarget, StateLifetime, TimeKind};
 
 impl Plan {
     /// The readable form. Shared nodes are printed once and referred to afterwards.
@@ -86,24 +86,24 @@ fn headline(plan: &Plan, node: &Node) -> String {
         NodeKind::Filter(filter) => format!("Filter {}", filter.predicate.text),
         NodeKind::AssignWindow(assign) => format!("AssignWindow {} on {}", assign.window, name(assign.time_column)),
         NodeKind::WindowAggregate(aggregate) => {
-            let calls: Vec<String> = aggregate
-                .aggregates
-                .iter()
-                .map(|call| {
-                    let distinct = if call.distinct { "DISTINCT " } else { "" };
-                    let argument = call.argument.map_or("*".to_string(), &name);
-                    let filter = call.filter.map_or(String::new(), |column| format!(" FILTER {}", name(column)));
-                    format!("{}({distinct}{argument}){filter}", call.function.name())
-                })
-                .collect();
-            let keys: Vec<String> = aggregate.keys.iter().map(|key| name(*key)).collect();
             format!(
                 "WindowAggregate {} on {}, keys [{}], [{}], slices of {}, two phases",
                 aggregate.window,
                 name(aggregate.time_column),
-                keys.join(", "),
-                calls.join(", "),
+                aggregate.keys.iter().map(|key| name(*key)).collect::<Vec<_>>().join(", "),
+                calls_text(&aggregate.aggregates, &name),
                 duration_text(aggregate.window.kind.slice_ms())
+            )
+        }
+        NodeKind::Session(session) => {
+            let calls = session.aggregates.as_ref().map(|calls| format!(", [{}]", calls_text(calls, &name)));
+            format!(
+                "{} {} on {}, keys [{}]{}",
+                node.kind.name(),
+                session.window,
+                name(session.time_column),
+                session.keys.iter().map(|key| name(*key)).collect::<Vec<_>>().join(", "),
+                calls.unwrap_or_default()
             )
         }
         NodeKind::Union => format!("Union of {}", node.inputs.len()),
@@ -113,6 +113,16 @@ fn headline(plan: &Plan, node: &Node) -> String {
             SinkTarget::Result => "Sink result of SELECT".to_string(),
         },
     }
+}
+
+fn calls_text(calls: &[AggregateCall], name: &dyn Fn(usize) -> String) -> String {
+    let text = |call: &AggregateCall| {
+        let distinct = if call.distinct { "DISTINCT " } else { "" };
+        let argument = call.argument.map_or("*".to_string(), name);
+        let filter = call.filter.map_or(String::new(), |column| format!(" FILTER {}", name(column)));
+        format!("{}({distinct}{argument}){filter}", call.function.name())
+    };
+    calls.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
 fn exchange_text(exchange: &Exchange, producer: &Node) -> String {

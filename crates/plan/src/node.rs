@@ -6,7 +6,7 @@ use arrow::datatypes::{SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 use thalweg_core::{ScanField, Span, TableDefinition};
 
-use crate::{AggregateCall, Expr, Window};
+use crate::{AggregateCall, Expr, SessionWindow, Window};
 
 /// The stable name of an operator within its job, under which its state is stored: a hash of what it does and of what feeds
 /// it, with a counter where two are alike. An operator keeps its id when other parts of the query change.
@@ -57,6 +57,7 @@ pub enum NodeKind {
     Filter(Filter),
     AssignWindow(AssignWindow),
     WindowAggregate(WindowAggregate),
+    Session(Session),
     /// Rows of all inputs, in no fixed order between them. Inputs have equal column types.
     Union,
     /// Rows that stand in the query itself (`VALUES`). Emitted once by lane 0, then the input ends.
@@ -122,6 +123,21 @@ pub struct WindowAggregate {
     pub time_column: usize,
     pub keys: Vec<usize>,
     pub aggregates: Vec<AggregateCall>,
+}
+
+/// A SESSION window, with an aggregate or without.
+///
+/// Output with aggregates: `keys` columns, one column per aggregate; without: the input's columns. Then `window_start`,
+/// `window_end`, `window_time`, as for [`WindowAggregate`]. Rows come when the watermark reaches `window_end - 1 ms`.
+/// Append-only. The input comes by hash of `keys`, or to one lane when there are none.
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub window: SessionWindow,
+    pub time_column: usize,
+    /// The columns of PARTITION BY: each combination has sessions of its own.
+    pub keys: Vec<usize>,
+    /// `None` for the rows themselves.
+    pub aggregates: Option<Vec<AggregateCall>>,
 }
 
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::{Exchange, Input, Node, NodeKind, OperatorId, SinkTarget};
+use crate::{AggregateCall, Exchange, Input, Node, NodeKind, OperatorId, Session, SinkTarget};
 
 /// A job: every INSERT of a file, or one SELECT. Nodes are in topological order; sources shared by several sinks are one node.
 #[derive(Clone, Debug, Default)]
@@ -93,6 +93,8 @@ impl NodeKind {
             NodeKind::Filter(_) => "Filter",
             NodeKind::AssignWindow(_) => "AssignWindow",
             NodeKind::WindowAggregate(_) => "WindowAggregate",
+            NodeKind::Session(Session { aggregates: Some(_), .. }) => "SessionAggregate",
+            NodeKind::Session(_) => "AssignSession",
             NodeKind::Union => "Union",
             NodeKind::Values(_) => "Values",
             NodeKind::Sink(_) => "Sink",
@@ -121,20 +123,12 @@ impl NodeKind {
             NodeKind::Filter(filter) => filter.predicate.text.clone(),
             NodeKind::AssignWindow(assign) => format!("{} time({})", assign.window, assign.time_column),
             NodeKind::WindowAggregate(aggregate) => {
-                let calls: Vec<String> = aggregate
-                    .aggregates
-                    .iter()
-                    .map(|call| {
-                        format!(
-                            "{}{}({:?} filter {:?})",
-                            call.function.name(),
-                            if call.distinct { " DISTINCT" } else { "" },
-                            call.argument,
-                            call.filter
-                        )
-                    })
-                    .collect();
-                format!("{} time({}) keys({:?}) [{}]", aggregate.window, aggregate.time_column, aggregate.keys, calls.join(", "))
+                let calls = calls_identity(&aggregate.aggregates);
+                format!("{} time({}) keys({:?}) [{calls}]", aggregate.window, aggregate.time_column, aggregate.keys)
+            }
+            NodeKind::Session(session) => {
+                let calls = session.aggregates.as_ref().map_or_else(String::new, |calls| format!(" [{}]", calls_identity(calls)));
+                format!("{} time({}) keys({:?}){calls}", session.window, session.time_column, session.keys)
             }
             NodeKind::Union => String::new(),
             NodeKind::Values(rows) => format!("{rows:?}"),
@@ -160,6 +154,14 @@ fn origin(table: &thalweg_core::TableDefinition) -> String {
         .filter_map(|name| table.options.get(name).map(|value| format!("{name}={value}")))
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+fn calls_identity(calls: &[AggregateCall]) -> String {
+    let text = |call: &AggregateCall| {
+        let distinct = if call.distinct { " DISTINCT" } else { "" };
+        format!("{}{distinct}({:?} filter {:?})", call.function.name(), call.argument, call.filter)
+    };
+    calls.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
 fn texts(exprs: &[crate::Expr]) -> String {

@@ -41,6 +41,25 @@ pub struct Window {
     pub zone: TimeZoneRule,
 }
 
+/// A SESSION window: rows of a key that are no further apart than the gap share a window, which ends one gap after its last row.
+/// Source: Flink 2.3, windowing table-valued functions.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct SessionWindow {
+    /// Milliseconds, positive.
+    pub gap_ms: i64,
+    pub zone: TimeZoneRule,
+}
+
+impl fmt::Display for SessionWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SESSION(gap {}", duration_text(self.gap_ms))?;
+        if let TimeZoneRule::Zone(zone) = &self.zone {
+            write!(f, ", zone {zone}")?;
+        }
+        f.write_str(")")
+    }
+}
+
 impl WindowKind {
     pub fn name(&self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! COUNT, SUM, AVG, MIN and MAX as DataFusion's binder sees them: names and result types only. `ops` computes them.
+//! COUNT, SUM, AVG, MIN, MAX and GROUPING as DataFusion's binder sees them: names and result types only. `ops` computes them.
 
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ pub(crate) fn all() -> Vec<Arc<AggregateUDF>> {
     [Count, Sum, Avg, Min, Max]
         .into_iter()
         .map(|function| Arc::new(AggregateUDF::from(PlannedAggregate::new(function))))
+        // Becomes arithmetic on the number of the grouping set before anything else looks at it.
+        .chain([datafusion::functions_aggregate::grouping::grouping_udaf()])
         .collect()
 }
 

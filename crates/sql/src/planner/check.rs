@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 use thalweg_core::{Code, Diagnostic, Span};
 
 use super::function_registry::FunctionRegistry;
+use super::group_window;
 use super::span;
 use super::window_call::{self, WindowFunction};
 
@@ -157,15 +158,12 @@ impl Check {
         if WindowFunction::from_name(name).is_some() {
             return;
         }
-        if name.eq_ignore_ascii_case("SESSION") {
-            self.not_yet("a SESSION window", place, "TUMBLE, HOP and CUMULATE run");
-        } else {
-            self.findings.push(
-                Diagnostic::error(Code::UNKNOWN_FUNCTION, format!("unknown table function \"{name}\""))
-                    .label_opt(place, "not a table function")
-                    .help_nearest(name, ["TUMBLE", "HOP", "CUMULATE"], Some("there are TUMBLE, HOP and CUMULATE".to_string())),
-            );
-        }
+        let windows = ["TUMBLE", "HOP", "CUMULATE", "SESSION"];
+        self.findings.push(
+            Diagnostic::error(Code::UNKNOWN_FUNCTION, format!("unknown table function \"{name}\""))
+                .label_opt(place, "not a table function")
+                .help_nearest(name, windows, Some("there are TUMBLE, HOP, CUMULATE and SESSION".to_string())),
+        );
     }
 
     fn function(&mut self, function: &Function, place: Option<Span>) {
@@ -183,9 +181,9 @@ impl Check {
             .any(|window| upper.strip_prefix(window).is_some_and(|rest| LEGACY_SUFFIXES.contains(&rest)))
         {
             self.not_yet(
-                &format!("the group window function {upper}"),
+                &format!("the group window function {upper} here"),
                 place,
-                "use a window in FROM: SELECT window_start, … FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) \
+                "it goes with GROUP BY TUMBLE(…), HOP(…) or SESSION(…) of the same column and lengths; or use a window in FROM: SELECT window_start, … FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) \
                  GROUP BY window_start, window_end",
             );
         } else if upper == "PROCTIME" {
@@ -235,6 +233,7 @@ impl Visitor for Check {
             self.not_yet("QUALIFY", span::of(qualify), "");
         }
         self.grouping(&select.group_by);
+        self.allowed.extend(group_window::calls(select));
         for item in &select.projection {
             match item {
                 SelectItem::Wildcard(options) | SelectItem::QualifiedWildcard(_, options) => self.wildcard(options),
@@ -322,9 +321,6 @@ impl Visitor for Check {
             Expr::InSubquery { .. } => self.not_yet("IN with a subquery", span::of(expr), "IN with a list of values runs"),
             Expr::Subquery(_) => self.not_yet("a subquery as a value", span::of(expr), ""),
             Expr::AnyOp { .. } | Expr::AllOp { .. } => self.not_yet("ANY, SOME or ALL", span::of(expr), ""),
-            Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => {
-                self.not_yet("GROUPING SETS, CUBE or ROLLUP", span::of(expr), "");
-            }
             Expr::Function(function) => self.function(function, span::of(expr)),
             _ => {}
         }

@@ -10,14 +10,14 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::{LogicalPlan, TableScan, Values};
 use thalweg_core::{Code, Diagnostic, Span, TableDefinition};
 use thalweg_plan::{
-    AssignWindow, Exchange, Input, Node, NodeKind, OperatorId, Plan, Properties, StateLifetime, TimeAttribute, TimeKind,
-    TimeZoneRule, Window, WindowColumns,
+    AssignWindow, Exchange, Input, Node, NodeKind, OperatorId, Plan, Properties, Session, SessionWindow, StateLifetime,
+    TimeAttribute, TimeKind, TimeZoneRule, Window, WindowColumns,
 };
 
 use super::context::ScannedTable;
-use super::relation::{Origin, PendingWindow, Relation, WindowPart};
+use super::relation::{Origin, PendingKind, PendingWindow, Relation, WindowPart};
 use super::source::BuiltSource;
-use super::window_node::{WindowNode, window_fields};
+use super::window_node::{CallKind, WindowNode, window_fields};
 use super::{PlannerInput, expression, span};
 
 /// Builds one streaming plan from one or more logical plans.
@@ -140,12 +140,18 @@ impl<'a> Lowering<'a> {
         };
         let mut origins = input.origins.clone();
         origins.extend(WindowPart::ALL.map(Origin::Window));
-        let pending = PendingWindow {
-            window: Window { kind: window.call.kind, offset_ms: window.call.offset_ms, zone },
-            call: window.call,
-            time_column,
-            filters: vec![],
+        let kind = match window.call.kind {
+            CallKind::Aligned { kind, offset_ms, .. } => PendingKind::Aligned(Window { kind, offset_ms, zone }),
+            CallKind::Session { gap_ms } => {
+                let key = |column| match input.origin_of_column(column) {
+                    Some(Origin::Node(key)) => Ok(key),
+                    _ => Err(not_yet("PARTITION BY this column", window.call.place)),
+                };
+                let keys = window.keys.iter().map(key).collect::<Result<_, _>>()?;
+                PendingKind::Session { window: SessionWindow { gap_ms, zone }, keys }
+            }
         };
+        let pending = PendingWindow { kind, call: window.call, time_column, filters: vec![] };
         Ok(Relation {
             node: input.node,
             schema: datafusion::logical_expr::UserDefinedLogicalNodeCore::schema(window).clone(),
@@ -188,11 +194,21 @@ impl<'a> Lowering<'a> {
             time_attributes: vec![TimeAttribute { column: base + 2, kind: TimeKind::Event }],
             window: Some(WindowColumns { start: Some(base), end: Some(base + 1), time: Some(base + 2) }),
             upsert_key: None,
-            state: StateLifetime::Stateless,
+            state: match &pending.kind {
+                PendingKind::Aligned(_) => StateLifetime::Stateless,
+                PendingKind::Session { window, .. } => StateLifetime::UntilWatermark { ms: window.gap_ms },
+            },
             ..before
         };
-        let kind = NodeKind::AssignWindow(AssignWindow { window: pending.window.clone(), time_column: pending.time_column });
-        let edge = Input { node: input, exchange: Exchange::Forward };
+        let time_column = pending.time_column;
+        let (kind, exchange) = match pending.kind {
+            PendingKind::Aligned(window) => (NodeKind::AssignWindow(AssignWindow { window, time_column }), Exchange::Forward),
+            PendingKind::Session { window, keys } => {
+                let exchange = by_keys(&keys);
+                (NodeKind::Session(Session { window, time_column, keys, aggregates: None }), exchange)
+            }
+        };
+        let edge = Input { node: input, exchange };
         let node = self.add(kind, vec![edge], Arc::new(Schema::new(fields)), properties, pending.call.place);
         let part = |part: WindowPart| match part {
             WindowPart::Start => base,
@@ -302,6 +318,11 @@ impl<'a> Lowering<'a> {
         let node = self.add(NodeKind::Values(batch), vec![], node_schema, properties, None);
         Ok(Relation { node, schema, origins: (0..width).map(Origin::Node).collect(), window: None })
     }
+}
+
+/// Rows of equal keys to one lane.
+pub(crate) fn by_keys(keys: &[usize]) -> Exchange {
+    if keys.is_empty() { Exchange::Single } else { Exchange::Hash(keys.to_vec()) }
 }
 
 /// A relation whose logical columns are the node's.

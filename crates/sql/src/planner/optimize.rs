@@ -9,6 +9,7 @@ use datafusion::common::{DFSchema, DFSchemaRef, Result};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast};
+use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
@@ -41,7 +42,12 @@ pub(crate) fn optimise(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// Settles types only.
 pub(crate) fn analyse(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let analyzer = Analyzer::with_rules(vec![Arc::new(NarrowLiterals), Arc::new(TypeCoercion::new()), Arc::new(PlainTexts)]);
+    let analyzer = Analyzer::with_rules(vec![
+        Arc::new(ResolveGroupingFunction::new()),
+        Arc::new(NarrowLiterals),
+        Arc::new(TypeCoercion::new()),
+        Arc::new(PlainTexts),
+    ]);
     analyzer.execute_and_check(plan, &config_options(), |_, _| {})
 }
 

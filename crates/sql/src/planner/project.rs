@@ -10,11 +10,11 @@ use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use thalweg_core::Diagnostic;
-use thalweg_plan::{Exchange, Expr, Filter, Input, NodeKind, Project, Properties, StateLifetime};
+use thalweg_plan::{Exchange, Expr, Filter, Input, NodeKind, Project, Properties, StateLifetime, WindowColumns};
 
 use super::expression;
 use super::lower::Lowering;
-use super::relation::{Origin, Relation, WindowPart, position_of, positional_column, positional_schema, projected};
+use super::relation::{Origin, PendingKind, Relation, WindowPart, position_of, positional_column, positional_schema, projected};
 use super::span;
 
 impl Lowering<'_> {
@@ -46,6 +46,17 @@ impl Lowering<'_> {
         }
         if let Some(pending) = &mut relation.window {
             pending.time_column = project.column(self, relation.node, pending.time_column);
+            if let PendingKind::Session { keys, .. } = &mut pending.kind {
+                keys.iter_mut().for_each(|key| *key = project.column(self, relation.node, *key));
+            }
+        }
+        // A second grouping by the bounds of a window needs to know when the window ends, see `attached_window`.
+        if let Some(WindowColumns { start: Some(start), end: Some(end), time: Some(time) }) =
+            self.properties(relation.node).window.clone()
+            && project.passes(start)
+            && project.passes(end)
+        {
+            project.column(self, relation.node, time);
         }
         let node = project.add(self, relation.node);
         Ok(Relation { node, schema: schema.clone(), origins, window: relation.window })
@@ -60,7 +71,7 @@ impl Lowering<'_> {
         let over_window = |origin| matches!(origin, Origin::Window(_));
         let mixed = conditions
             .iter()
-            .any(|condition| !relation.all_origins(condition, over_node) && !relation.all_origins(condition, over_window));
+            .any(|condition| !relation.may_filter_below(condition) && !relation.all_origins(condition, over_window));
         if mixed {
             relation = self.assign_window(relation)?;
         }
@@ -189,6 +200,11 @@ impl ProjectBuilder {
             span: None,
         };
         self.push(lowering, node, expr, name)
+    }
+
+    /// Whether a column of the input is among those collected.
+    pub(crate) fn passes(&self, column: usize) -> bool {
+        self.passed.contains(&Some(column))
     }
 
     /// The position of a column of `node`, added under its own name if it is not there.

@@ -3,7 +3,7 @@
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::{Column, DFSchema, DFSchemaRef};
 use datafusion::logical_expr::Expr;
-use thalweg_plan::{Properties, TimeAttribute, Window, WindowColumns};
+use thalweg_plan::{Properties, SessionWindow, TimeAttribute, Window, WindowColumns};
 
 use super::window_node::{WINDOW_COLUMNS, WindowCall};
 
@@ -36,10 +36,21 @@ pub(crate) enum Origin {
     Window(WindowPart),
 }
 
+/// The window function with everything that it needs to know.
+#[derive(Clone, Debug)]
+pub(crate) enum PendingKind {
+    Aligned(Window),
+    Session {
+        window: SessionWindow,
+        /// Columns of the node.
+        keys: Vec<usize>,
+    },
+}
+
 /// A window that no node assigns yet: an aggregate above takes it in, anything else makes it a node of its own.
 #[derive(Clone, Debug)]
 pub(crate) struct PendingWindow {
-    pub(crate) window: Window,
+    pub(crate) kind: PendingKind,
     pub(crate) call: WindowCall,
     /// Column of the node.
     pub(crate) time_column: usize,
@@ -71,6 +82,16 @@ impl Relation {
 
     pub(crate) fn origin_of_column(&self, column: &Column) -> Option<Origin> {
         self.schema.maybe_index_of_column(column).map(|index| self.origins[index])
+    }
+
+    /// Whether a computation or a condition over columns of the node may run below the window that is still to be assigned:
+    /// below a SESSION conditions on other columns than its keys may not.
+    pub(crate) fn may_filter_below(&self, expr: &Expr) -> bool {
+        self.all_origins(expr, |origin| match (origin, &self.window) {
+            (Origin::Window(_), _) => false,
+            (Origin::Node(column), Some(PendingWindow { kind: PendingKind::Session { keys, .. }, .. })) => keys.contains(&column),
+            (Origin::Node(_), _) => true,
+        })
     }
 
     /// Whether all columns of `expr` are of the given sort.

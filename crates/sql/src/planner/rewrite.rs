@@ -4,18 +4,20 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, ExactNumberInfo, Expr, GroupByExpr, Ident, Query, Select, SelectItem, Value, ValueWithSpan, VisitMut,
-    VisitorMut,
+    CastKind, DataType, ExactNumberInfo, Expr, GroupByExpr, Ident, ObjectName, Query, Select, SelectItem, Spanned, Value,
+    ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::{interval, values};
+use super::{group_window, interval, values};
 
 /// Rewrites `query`, subqueries included:
 ///
 /// - every select item gets a name: its column's, else `EXPR$0` by position; a name used before gets a number;
 /// - `1e3` becomes a DOUBLE, as all other numbers with a point are DECIMAL;
 /// - intervals are spelled out;
+/// - the old group windows become window calls in FROM;
+/// - GROUPING_ID is GROUPING of several columns;
 /// - the values of a VALUES column are of one type.
 ///
 /// `syntax` is applied to every expression, after its parts.
@@ -45,6 +47,7 @@ impl VisitorMut for Rewrite<'_> {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         name_items(&mut select.projection);
+        group_window::rewrite(select);
         if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
             let mut unique: Vec<Expr> = vec![];
             for expr in exprs.drain(..) {
@@ -67,6 +70,9 @@ impl VisitorMut for Rewrite<'_> {
                 *expr = cast_text(number.clone(), place, DataType::Double(ExactNumberInfo::None));
             }
             Expr::Interval(interval) => interval::normalise(interval),
+            Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("GROUPING_ID") => {
+                function.name = ObjectName::from(vec![Ident::with_span(Spanned::span(&function.name), "GROUPING")]);
+            }
             _ => {}
         }
         (self.syntax)(expr);

@@ -8,16 +8,16 @@ use datafusion::logical_expr::expr::{AggregateFunction as LogicalCall, Aggregate
 use datafusion::logical_expr::{Aggregate, Expr as LogicalExpr};
 use thalweg_core::{Code, Diagnostic};
 use thalweg_plan::{
-    AggregateCall, AggregateFunction, Exchange, Expr, Input, NodeKind, Properties, StateLifetime, TimeAttribute, TimeKind,
+    AggregateCall, AggregateFunction, Expr, Input, NodeKind, Properties, Session, StateLifetime, TimeAttribute, TimeKind,
     WindowAggregate, WindowColumns, WindowKind,
 };
 
 use super::aggregate_function;
-use super::lower::{Lowering, not_yet};
+use super::lower::{Lowering, by_keys, not_yet};
 use super::project::ProjectBuilder;
-use super::relation::{Origin, PendingWindow, Relation, WindowPart};
+use super::relation::{Origin, PendingKind, PendingWindow, Relation, WindowPart};
 use super::window_call::not_multiple;
-use super::window_node::window_fields;
+use super::window_node::{CallKind, window_fields};
 use super::{span, text};
 
 /// What a group expression is.
@@ -33,12 +33,19 @@ enum Group {
 impl Lowering<'_> {
     /// Lowers a grouping over a window whose start and end are both among the group's columns.
     pub(crate) fn aggregate(&mut self, relation: Relation, aggregate: &Aggregate) -> Result<Relation, Diagnostic> {
+        if let [LogicalExpr::GroupingSet(_)] = aggregate.group_expr.as_slice() {
+            return self.grouping_sets(relation, aggregate);
+        }
+        let relation = self.session_of_other_keys(relation, aggregate)?;
         let place = span::union(span::of_exprs(&aggregate.group_expr), span::of_exprs(&aggregate.aggr_expr));
         let groups_by =
             |part: WindowPart| aggregate.group_expr.iter().any(|group| relation.origin_of(group) == Some(Origin::Window(part)));
         let pending = match &relation.window {
             Some(pending) if groups_by(WindowPart::Start) && groups_by(WindowPart::End) => pending.clone(),
-            _ => return Err(self.no_window(&relation, aggregate, place)),
+            _ => match self.attached_window(&relation, aggregate) {
+                Some(pending) => pending,
+                None => return Err(self.no_window(&relation, aggregate, place)),
+            },
         };
         check_multiple(&pending)?;
 
@@ -67,7 +74,7 @@ impl Lowering<'_> {
         }
         let time_column = inputs.pass(self, pending.time_column);
         let node = inputs.finish(self);
-        let node = self.window_aggregate(node, &pending, (time_column, keys, calls), place);
+        let node = self.window_aggregate(node, &pending.kind, (time_column, keys, calls), place);
 
         let key_count = groups.iter().filter(|group| matches!(group, Group::Key(_))).count();
         let call_count = aggregate.aggr_expr.len();
@@ -79,7 +86,7 @@ impl Lowering<'_> {
     fn window_aggregate(
         &mut self,
         input: usize,
-        pending: &PendingWindow,
+        window: &PendingKind,
         (time_column, keys, aggregates): (usize, Vec<usize>, Vec<AggregateCall>),
         place: Option<thalweg_core::Span>,
     ) -> usize {
@@ -94,11 +101,21 @@ impl Lowering<'_> {
             upsert_key: Some((0..keys.len()).chain([start, start + 1]).collect()),
             time_attributes: vec![TimeAttribute { column: start + 2, kind: TimeKind::Event }],
             window: Some(WindowColumns { start: Some(start), end: Some(start + 1), time: Some(start + 2) }),
-            state: StateLifetime::UntilWatermark { ms: pending.window.kind.size_ms() },
+            state: StateLifetime::UntilWatermark {
+                ms: match window {
+                    PendingKind::Aligned(window) => window.kind.size_ms(),
+                    PendingKind::Session { window, .. } => window.gap_ms,
+                },
+            },
             bounded: before.bounded,
         };
-        let exchange = if keys.is_empty() { Exchange::Single } else { Exchange::Hash(keys.clone()) };
-        let kind = NodeKind::WindowAggregate(WindowAggregate { window: pending.window.clone(), time_column, keys, aggregates });
+        let exchange = by_keys(&keys);
+        let kind = match window.clone() {
+            PendingKind::Aligned(window) => NodeKind::WindowAggregate(WindowAggregate { window, time_column, keys, aggregates }),
+            PendingKind::Session { window, .. } => {
+                NodeKind::Session(Session { window, time_column, keys, aggregates: Some(aggregates) })
+            }
+        };
         self.add(kind, vec![Input { node: input, exchange }], Arc::new(Schema::new(fields)), properties, place)
     }
 
@@ -199,7 +216,7 @@ impl Lowering<'_> {
 
     /// Why this grouping cannot run.
     fn no_window(&self, relation: &Relation, aggregate: &Aggregate, place: Option<thalweg_core::Span>) -> Diagnostic {
-        let help = "group by both window_start and window_end of a TUMBLE, HOP or CUMULATE window in FROM";
+        let help = "group by both window_start and window_end of a TUMBLE, HOP, CUMULATE or SESSION window in FROM";
         let of_earlier_window = self.properties(relation.node).window.as_ref().is_some_and(|window| {
             let parts = [window.start, window.end];
             aggregate
@@ -237,8 +254,8 @@ fn call_name(function: AggregateFunction, params: &AggregateFunctionParams) -> S
 
 /// HOP's windows are made of whole slides only when they are aggregated in slices.
 fn check_multiple(pending: &PendingWindow) -> Result<(), Diagnostic> {
-    match pending.window.kind {
-        WindowKind::Hop { slide_ms, size_ms } if size_ms % slide_ms != 0 => {
+    match pending.call.kind {
+        CallKind::Aligned { kind: WindowKind::Hop { slide_ms, size_ms }, whole_slides: true, .. } if size_ms % slide_ms != 0 => {
             Err(not_multiple("HOP", "slide", size_ms, slide_ms, pending.call.step_place.or(pending.call.place)))
         }
         _ => Ok(()),

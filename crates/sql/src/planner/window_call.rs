@@ -1,4 +1,4 @@
-//! `TUMBLE`, `HOP` and `CUMULATE` in FROM, with positional or named arguments, with or without `TABLE( )` around them.
+//! `TUMBLE`, `HOP`, `CUMULATE` and `SESSION` in FROM, with positional or named arguments, with or without `TABLE( )` around them.
 
 use std::sync::Arc;
 
@@ -13,14 +13,20 @@ use thalweg_plan::WindowKind;
 
 use super::error::{finding, refuse, unknown_column};
 use super::span;
-use super::window_node::{WINDOW_COLUMNS, WindowCall, WindowNode};
+use super::window_node::{CallKind, WINDOW_COLUMNS, WindowCall, WindowNode};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum WindowFunction {
     Tumble,
     Hop,
     Cumulate,
+    Session,
+    /// HOP of GROUP BY, see [`super::group_window`].
+    GroupHop,
 }
+
+/// The name under which HOP of GROUP BY becomes a call in FROM.
+pub(crate) const GROUP_HOP: &str = "GROUP HOP";
 
 impl WindowFunction {
     pub(crate) fn from_name(name: &str) -> Option<Self> {
@@ -28,6 +34,8 @@ impl WindowFunction {
             "TUMBLE" => Some(WindowFunction::Tumble),
             "HOP" => Some(WindowFunction::Hop),
             "CUMULATE" => Some(WindowFunction::Cumulate),
+            "SESSION" => Some(WindowFunction::Session),
+            GROUP_HOP => Some(WindowFunction::GroupHop),
             _ => None,
         }
     }
@@ -35,25 +43,28 @@ impl WindowFunction {
     fn name(self) -> &'static str {
         match self {
             WindowFunction::Tumble => "TUMBLE",
-            WindowFunction::Hop => "HOP",
+            WindowFunction::Hop | WindowFunction::GroupHop => "HOP",
             WindowFunction::Cumulate => "CUMULATE",
+            WindowFunction::Session => "SESSION",
         }
     }
 
-    /// The names of the arguments in their positions; the last one may be left out.
+    /// The names of the arguments in their positions. The last one may be left out where it is OFFSET.
     fn parameters(self) -> &'static [&'static str] {
         match self {
             WindowFunction::Tumble => &["DATA", "TIMECOL", "SIZE", "OFFSET"],
-            WindowFunction::Hop => &["DATA", "TIMECOL", "SLIDE", "SIZE", "OFFSET"],
+            WindowFunction::Hop | WindowFunction::GroupHop => &["DATA", "TIMECOL", "SLIDE", "SIZE", "OFFSET"],
             WindowFunction::Cumulate => &["DATA", "TIMECOL", "STEP", "SIZE", "OFFSET"],
+            WindowFunction::Session => &["DATA", "TIMECOL", "GAP"],
         }
     }
 
     fn form(self) -> &'static str {
         match self {
             WindowFunction::Tumble => "TUMBLE(TABLE t, DESCRIPTOR(time), size [, offset])",
-            WindowFunction::Hop => "HOP(TABLE t, DESCRIPTOR(time), slide, size [, offset])",
+            WindowFunction::Hop | WindowFunction::GroupHop => "HOP(TABLE t, DESCRIPTOR(time), slide, size [, offset])",
             WindowFunction::Cumulate => "CUMULATE(TABLE t, DESCRIPTOR(time), step, size [, offset])",
+            WindowFunction::Session => "SESSION(TABLE t [PARTITION BY key, …], DESCRIPTOR(time), gap)",
         }
     }
 }
@@ -105,11 +116,19 @@ impl WindowCalls {
         let time = arguments.time_column().map_err(refuse)?;
         let time_place = span::of_parser(time.span).filter(|_| self.keep_places);
         let schema = input.schema();
-        let Some(index) = schema.fields().iter().position(|field| *field.name() == time.value) else {
-            let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-            return Err(refuse(unknown_column(&time.value, &names, time_place)));
+        let column = |name: &str, place: Option<Span>| match schema.fields().iter().position(|field| field.name() == name) {
+            Some(index) => Ok(schema.columns().swap_remove(index)),
+            None => {
+                let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+                Err(refuse(unknown_column(name, &names, place)))
+            }
         };
-        let time_column = schema.columns().swap_remove(index);
+        let time_column = column(&time.value, time_place)?;
+        let keys = arguments.partition_columns().map_err(refuse)?;
+        let keys = keys
+            .iter()
+            .map(|key| column(&key.value, span::of_parser(key.span).filter(|_| self.keep_places)))
+            .collect::<Result<Vec<_>>>()?;
         if let Some(taken) = schema.fields().iter().find(|field| WINDOW_COLUMNS.contains(&field.name().as_str())) {
             return Err(refuse(
                 Diagnostic::error(
@@ -125,7 +144,7 @@ impl WindowCalls {
             ));
         }
         let call = arguments.window(time_place, context)?;
-        let node = WindowNode::new(input, time_column, call)?;
+        let node = WindowNode::new(input, time_column, keys, call)?;
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
         // As in Flink, the columns belong to the call, no longer to the table inside.
         let plan = LogicalPlanBuilder::from(plan).alias(function.name())?.build()?;
@@ -172,7 +191,7 @@ impl Arguments {
                 }
             }
         }
-        let required = parameters.len() - 1;
+        let required = parameters.iter().position(|parameter| *parameter == "OFFSET").unwrap_or(parameters.len());
         if let Some(missing) = values[..required].iter().position(Option::is_none) {
             let message = format!("{} needs {}; {count} arguments are given", function.name(), parameters[missing]);
             return Err(bad(message, place));
@@ -194,9 +213,27 @@ impl Arguments {
     /// The first argument: `TABLE t`, `(SELECT …)` or `TABLE (SELECT …)`.
     fn table(&self) -> Result<TableFactor, Diagnostic> {
         let data = self.value(0);
-        input_factor(data).ok_or_else(|| {
+        let found = match self.function {
+            WindowFunction::Session => input_factor(&without_partition(data)),
+            _ => input_factor(data),
+        };
+        found.ok_or_else(|| {
             self.bad(format!("the first argument of {} is TABLE and the name of a table", self.function.name()), span::of(data))
         })
+    }
+
+    /// The columns of PARTITION BY.
+    fn partition_columns(&self) -> Result<Vec<Ident>, Diagnostic> {
+        if self.function != WindowFunction::Session {
+            return Ok(vec![]);
+        }
+        partition_of(self.value(0))
+            .iter()
+            .map(|key| match key {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(column))) => Ok(column.clone()),
+                other => Err(self.bad("PARTITION BY of SESSION takes columns".to_string(), span::of(other))),
+            })
+            .collect()
     }
 
     fn time_column(&self) -> Result<Ident, Diagnostic> {
@@ -218,8 +255,14 @@ impl Arguments {
         let mut length = |index: usize| self.length(index, context);
         let (kind, step_place, offset_index) = match self.function {
             WindowFunction::Tumble => (WindowKind::Tumble { size_ms: length(2)? }, None, 3),
-            WindowFunction::Hop => (WindowKind::Hop { slide_ms: length(2)?, size_ms: length(3)? }, self.place_of(2), 4),
+            WindowFunction::Hop | WindowFunction::GroupHop => {
+                (WindowKind::Hop { slide_ms: length(2)?, size_ms: length(3)? }, self.place_of(2), 4)
+            }
             WindowFunction::Cumulate => (WindowKind::Cumulate { step_ms: length(2)?, size_ms: length(3)? }, self.place_of(2), 4),
+            WindowFunction::Session => {
+                let kind = CallKind::Session { gap_ms: length(2)? };
+                return Ok(WindowCall { kind, place: self.place, step_place: None, time_place });
+            }
         };
         let size_ms = kind.size_ms();
         let name = self.function.name();
@@ -239,7 +282,9 @@ impl Arguments {
                 offset_ms.rem_euclid(size_ms)
             }
         };
-        Ok(WindowCall { kind, offset_ms, place: self.place, step_place, time_place })
+        let whole_slides = self.function != WindowFunction::GroupHop;
+        let kind = CallKind::Aligned { kind, offset_ms, whole_slides };
+        Ok(WindowCall { kind, place: self.place, step_place, time_place })
     }
 
     fn place_of(&self, index: usize) -> Option<Span> {
@@ -304,6 +349,23 @@ fn divisors_around(size_ms: i64, step_ms: i64) -> Vec<i64> {
         })
         .find(|found| !found.is_empty())
         .unwrap_or_default()
+}
+
+/// What follows PARTITION BY in `TABLE t PARTITION BY …`: the dialect puts it behind the table.
+fn partition_of(data: &Expr) -> &[FunctionArg] {
+    match data {
+        Expr::Nested(inner) => partition_of(inner),
+        Expr::Function(Function { args: FunctionArguments::List(list), .. }) => list.args.get(1..).unwrap_or_default(),
+        _ => &[],
+    }
+}
+
+fn without_partition(data: &Expr) -> Expr {
+    let mut table = data.clone();
+    if let Expr::Function(Function { args: FunctionArguments::List(list), .. }) = &mut table {
+        list.args.truncate(1);
+    }
+    table
 }
 
 fn input_factor(data: &Expr) -> Option<TableFactor> {

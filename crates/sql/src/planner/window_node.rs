@@ -27,11 +27,37 @@ pub(crate) fn window_fields(time_field: &Field) -> [FieldRef; 3] {
     [bound(start), bound(end), Arc::new(time_field.clone().with_name(time).with_nullable(false))]
 }
 
+/// The window function with its lengths.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum CallKind {
+    Aligned {
+        kind: WindowKind,
+        offset_ms: i64,
+        /// Whether HOP's size must be a multiple of its slide under an aggregate; the old group windows are free.
+        whole_slides: bool,
+    },
+    Session {
+        gap_ms: i64,
+    },
+}
+
+impl CallKind {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            CallKind::Aligned { kind, .. } => kind.name(),
+            CallKind::Session { .. } => "SESSION",
+        }
+    }
+
+    pub(crate) fn is_session(&self) -> bool {
+        matches!(self, CallKind::Session { .. })
+    }
+}
+
 /// The window function with its arguments and their places.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WindowCall {
-    pub(crate) kind: WindowKind,
-    pub(crate) offset_ms: i64,
+    pub(crate) kind: CallKind,
     /// The function's name.
     pub(crate) place: Option<Span>,
     /// The slide of HOP or the step of CUMULATE.
@@ -42,29 +68,32 @@ pub(crate) struct WindowCall {
 
 /// Adds [`WINDOW_COLUMNS`] to its input.
 ///
-/// Filters on the input's columns move below it; filters on the window's columns stay above. Columns of the input that
+/// Filters on the input's columns move below it, for SESSION only those on the columns of PARTITION BY, as any other would change
+/// the sessions; filters on the window's columns stay above. Columns of the input that
 /// nobody reads are not asked for, except the time column.
 #[derive(Clone, Debug)]
 pub(crate) struct WindowNode {
     pub(crate) input: LogicalPlan,
     pub(crate) time_column: Column,
+    /// PARTITION BY of a SESSION.
+    pub(crate) keys: Vec<Column>,
     pub(crate) call: WindowCall,
     schema: DFSchemaRef,
 }
 
 impl WindowNode {
-    pub(crate) fn new(input: LogicalPlan, time_column: Column, call: WindowCall) -> Result<Self> {
+    pub(crate) fn new(input: LogicalPlan, time_column: Column, keys: Vec<Column>, call: WindowCall) -> Result<Self> {
         let time_field = input.schema().field(input.schema().index_of_column(&time_column)?);
         let added = window_fields(time_field);
         let mut fields: Vec<_> = input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), field.clone())).collect();
         fields.extend(added.map(|field| (None, field)));
         let schema = Arc::new(DFSchema::new_with_metadata(fields, input.schema().metadata().clone())?);
-        Ok(WindowNode { input, time_column, call, schema })
+        Ok(WindowNode { input, time_column, keys, call, schema })
     }
 
     /// What makes two nodes equal; places do not.
-    fn parts(&self) -> (&LogicalPlan, &Column, &WindowKind, i64) {
-        (&self.input, &self.time_column, &self.call.kind, self.call.offset_ms)
+    fn parts(&self) -> (&LogicalPlan, &Column, &[Column], &CallKind) {
+        (&self.input, &self.time_column, &self.keys, &self.call.kind)
     }
 }
 
@@ -102,11 +131,17 @@ impl UserDefinedLogicalNodeCore for WindowNode {
     }
 
     fn expressions(&self) -> Vec<Expr> {
-        vec![Expr::Column(self.time_column.clone())]
+        [&self.time_column].into_iter().chain(&self.keys).cloned().map(Expr::Column).collect()
     }
 
     fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
-        WINDOW_COLUMNS.iter().map(ToString::to_string).collect()
+        let window = WINDOW_COLUMNS.iter().map(ToString::to_string);
+        if !self.call.kind.is_session() {
+            return window.collect();
+        }
+        let is_key = |name: &str| self.keys.iter().any(|key| key.name == name);
+        let input = self.input.schema().fields().iter().map(|field| field.name().clone());
+        window.chain(input.filter(|name| !is_key(name))).collect()
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -114,9 +149,18 @@ impl UserDefinedLogicalNodeCore for WindowNode {
     }
 
     fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
-        match (exprs.as_slice(), inputs.pop()) {
-            ([Expr::Column(time_column)], Some(input)) => WindowNode::new(input, time_column.clone(), self.call),
-            (exprs, _) => internal_err!("a window has one input and one time column, not {exprs:?}"),
+        let columns: Option<Vec<Column>> = exprs
+            .iter()
+            .map(|expr| match expr {
+                Expr::Column(column) => Some(column.clone()),
+                _ => None,
+            })
+            .collect();
+        match (columns.as_deref(), inputs.pop()) {
+            (Some([time_column, keys @ ..]), Some(input)) => {
+                WindowNode::new(input, time_column.clone(), keys.to_vec(), self.call)
+            }
+            _ => internal_err!("a window has one input, a time column and keys that are columns, not {exprs:?}"),
         }
     }
 
@@ -125,6 +169,9 @@ impl UserDefinedLogicalNodeCore for WindowNode {
         let time_column = self.input.schema().maybe_index_of_column(&self.time_column)?;
         let mut needed: Vec<usize> = output_columns.iter().copied().filter(|column| *column < input_columns).collect();
         needed.push(time_column);
+        for key in &self.keys {
+            needed.push(self.input.schema().maybe_index_of_column(key)?);
+        }
         needed.sort_unstable();
         needed.dedup();
         Some(vec![needed])

@@ -1,0 +1,1 @@
+//! SESSION windows against plain Rust.
