@@ -76,6 +76,9 @@ impl GroupKeys {
 
     /// The key columns of `groups`, in that order. Costs no more than those are many.
     pub fn rows(&self, groups: &[usize]) -> Result<Vec<ArrayRef>> {
+        if self.fields.is_empty() {
+            return Ok(vec![]);
+        }
         if let [only] = self.chunks.as_slice() {
             let indices = UInt32Array::from_iter_values(groups.iter().map(|group| *group as u32));
             return only.iter().map(|column| Ok(take(column, &indices, None)?)).collect();
