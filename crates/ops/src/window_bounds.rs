@@ -128,6 +128,7 @@ mod tests {
         prop_oneof![
             (1_i64..50).prop_map(|size_ms| WindowKind::Tumble { size_ms }),
             (1_i64..20, 1_i64..20).prop_map(|(slide_ms, ratio)| WindowKind::Hop { slide_ms, size_ms: slide_ms * ratio }),
+            (1_i64..20, 0_i64..60).prop_map(|(slide_ms, more)| WindowKind::Hop { slide_ms, size_ms: slide_ms + more }),
             (1_i64..20, 1_i64..20).prop_map(|(step_ms, ratio)| WindowKind::Cumulate { step_ms, size_ms: step_ms * ratio }),
         ]
     }

@@ -8,7 +8,7 @@ pub enum WindowKind {
     Tumble {
         size_ms: i64,
     },
-    /// Windows of `size_ms` that begin every `slide_ms`. With an aggregate, `size_ms` is a multiple of `slide_ms`.
+    /// Windows of `size_ms` that begin every `slide_ms`. With an aggregate, `size_ms` is not smaller than `slide_ms`.
     Hop {
         slide_ms: i64,
         size_ms: i64,

@@ -127,7 +127,9 @@ impl GlobalWindowAggregate {
             (WindowKind::Hop { .. }, members) => self.fire_hop(end, members, out)?,
             (WindowKind::Cumulate { .. }, members) => self.fire_cumulate(end, members, out)?,
         }
-        self.hop_blocks.forget_before(self.first_slice(end));
+        // Windows are sent in order of their ends, so no other needs a slice before those of the next one.
+        let next = end.saturating_add(self.bounds.end_step());
+        self.hop_blocks.forget_before(self.first_slice(next) - 1);
         for id in members {
             match self.bounds.next_end(id.slice_end, end) {
                 Some(next) => self.buckets.get_mut(&id).expect("a member is a bucket").next_end = next,

@@ -320,6 +320,7 @@ fn any_window() -> impl Strategy<Value = Window> {
     let kind = prop_oneof![
         (1_i64..40).prop_map(|size_ms| WindowKind::Tumble { size_ms }),
         (1_i64..10, 1_i64..30).prop_map(|(slide_ms, ratio)| WindowKind::Hop { slide_ms, size_ms: slide_ms * ratio }),
+        (1_i64..10, 0_i64..40).prop_map(|(slide_ms, more)| WindowKind::Hop { slide_ms, size_ms: slide_ms + more }),
         (1_i64..10, 1_i64..8).prop_map(|(step_ms, ratio)| WindowKind::Cumulate { step_ms, size_ms: step_ms * ratio }),
     ];
     (kind, 0_i64..10).prop_map(|(kind, offset)| Window { kind, offset_ms: offset % kind.size_ms(), zone: TimeZoneRule::Local })

@@ -2,7 +2,7 @@
 
 use datafusion::logical_expr::Aggregate;
 use thalweg_core::Diagnostic;
-use thalweg_plan::{TimeZoneRule, Window, WindowColumns, WindowKind};
+use thalweg_plan::{TimeAttribute, TimeKind, TimeZoneRule, Window, WindowColumns, WindowKind};
 
 use super::lower::Lowering;
 use super::relation::{Origin, PendingKind, PendingWindow, Relation};
@@ -32,13 +32,14 @@ impl Lowering<'_> {
     /// `window_time`, the last instant of theirs, with the bounds among the keys. So the groups of a window are sent when the
     /// watermark closes it, and are dropped then.
     pub(crate) fn attached_window(&self, relation: &Relation, aggregate: &Aggregate) -> Option<PendingWindow> {
-        let columns = self.properties(relation.node).window.clone()?;
-        let WindowColumns { start: Some(start), end: Some(end), time: Some(time) } = columns else {
+        let properties = self.properties(relation.node);
+        let Some(WindowColumns { start: Some(start), end: Some(end), time: Some(time) }) = properties.window else {
             return None;
         };
+        let is_time = properties.time_attributes.contains(&TimeAttribute { column: time, kind: TimeKind::Event });
         let groups_by =
             |column: usize| aggregate.group_expr.iter().any(|group| relation.origin_of(group) == Some(Origin::Node(column)));
-        if relation.window.is_some() || !groups_by(start) || !groups_by(end) {
+        if relation.window.is_some() || properties.updating || !is_time || !groups_by(start) || !groups_by(end) {
             return None;
         }
         let kind = WindowKind::Tumble { size_ms: 1 };

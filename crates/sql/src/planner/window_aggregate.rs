@@ -252,10 +252,13 @@ fn call_name(function: AggregateFunction, params: &AggregateFunctionParams) -> S
     format!("{}({distinct}{argument}){filter}", function.name())
 }
 
-/// HOP's windows are made of whole slides only when they are aggregated in slices.
+/// HOP of a window call must be a whole number of slides under an aggregate, as in Flink. HOP in GROUP BY need not, but its
+/// windows must not leave gaps: every slice belongs to a window.
 fn check_multiple(pending: &PendingWindow) -> Result<(), Diagnostic> {
     match pending.call.kind {
-        CallKind::Aligned { kind: WindowKind::Hop { slide_ms, size_ms }, whole_slides: true, .. } if size_ms % slide_ms != 0 => {
+        CallKind::Aligned { kind: WindowKind::Hop { slide_ms, size_ms }, whole_slides, .. }
+            if size_ms % slide_ms != 0 && (whole_slides || slide_ms > size_ms) =>
+        {
             Err(not_multiple("HOP", "slide", size_ms, slide_ms, pending.call.step_place.or(pending.call.place)))
         }
         _ => Ok(()),

@@ -1,7 +1,5 @@
 CREATE TABLE clicks (
   user_id BIGINT,
-  url STRING,
-  amount DECIMAL(10, 2),
   at TIMESTAMP(3),
   WATERMARK FOR at AS at - INTERVAL '5' SECOND
 ) WITH (
@@ -13,5 +11,5 @@ CREATE TABLE clicks (
 );
 
 SELECT window_start, COUNT(*)
-FROM TABLE(SESSION(TABLE clicks PARTITION BY user_id, DESCRIPTOR(at), INTERVAL '1' MINUTE))
+FROM TABLE(SESSION(TABLE clicks PARTITION BY user_id, DESCRIPTOR(at)))
 GROUP BY window_start, window_end;

@@ -1,7 +1,5 @@
 CREATE TABLE clicks (
   user_id BIGINT,
-  url STRING,
-  amount DECIMAL(10, 2),
   at TIMESTAMP(3),
   WATERMARK FOR at AS at - INTERVAL '5' SECOND
 ) WITH (
@@ -12,6 +10,6 @@ CREATE TABLE clicks (
   'format' = 'json'
 );
 
-SELECT user_id, COUNT(*)
+SELECT user_id, TUMBLE_START(at, INTERVAL '5' MINUTE), COUNT(*)
 FROM clicks
 GROUP BY user_id, TUMBLE(at, INTERVAL '1' MINUTE);
