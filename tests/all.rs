@@ -2,6 +2,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests bound their waiting by the machine's clock")]
 
+mod bad_input;
+mod command_line;
 mod conformance;
 mod diagnostics;
 mod docker;

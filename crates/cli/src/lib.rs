@@ -12,6 +12,7 @@ mod progress_line;
 mod repl;
 mod result;
 mod script;
+mod secrets;
 mod settings_file;
 mod shop;
 
@@ -131,7 +132,8 @@ fn stop_on_signals() -> Result<Stopper, Failure> {
 /// Logs go to standard error; `RUST_LOG` chooses more of them.
 fn start_logging(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| secrets::ScrubbedStandardError).with_target(false);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => builder.json().init(),

@@ -43,6 +43,18 @@ impl RowOutput {
         self.target.lock().expect("no holder of this lock panics").stoppers.push(stopper);
     }
 
+    /// Writes rows that are there at once, such as those of SHOW TABLES: a table or JSON lines, as the rows of a SELECT.
+    pub fn write_rows(&self, rows: &RecordBatch) -> Result<()> {
+        if self.format == ResultFormat::Table {
+            let text = Table::new(&rows.schema()).render(rows, &vec![""; rows.num_rows()])?;
+            return self.write(text.as_bytes());
+        }
+        let mut encoded = EncodedRows::default();
+        JsonEncoder::new(&rows.schema(), &JsonOptions::default()).encode(rows, &mut encoded)?;
+        let lines: Vec<u8> = encoded.iter().flat_map(|line| [line, b"\n"].concat()).collect();
+        self.write(&lines)
+    }
+
     /// Writes whole lines and flushes.
     pub fn write(&self, bytes: &[u8]) -> Result<()> {
         let mut target = self.target.lock().expect("no holder of this lock panics");

@@ -295,6 +295,7 @@ impl Job {
             clock: self.clock.clone(),
             abort: abort.clone(),
             patience: self.options.patience,
+            stopper: self.stopper.clone(),
         };
         let context = DeliveryContext {
             job_id: manifest.job_id.clone(),
@@ -381,7 +382,7 @@ impl Job {
                         && !self.stopper.is_set()
                         && self.clock.monotonic().saturating_sub(start) < self.options.patience =>
                 {
-                    tracing::warn!(error = error.full_message(), "source is away, trying again");
+                    tracing::debug!(error = error.full_message(), "source is away, trying again");
                     self.status.set_phase(JobPhase::Connecting(error.full_message()));
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_secs(5));

@@ -244,7 +244,7 @@ impl SourceTask {
         let now = self.clock.monotonic();
         let away = reading.away.get_or_insert(Away { since: now, pause: Duration::from_millis(200), next_try: now });
         if let Some(error) = error {
-            tracing::warn!(source = self.root.name, error = error.full_message(), "source is away, trying again");
+            tracing::debug!(source = self.root.name, error = error.full_message(), "source is away, trying again");
             self.body.status.set_phase(JobPhase::Connecting(error.full_message()));
             away.next_try = now + away.pause;
             away.pause = (away.pause * 2).min(BACKOFF_MAX);
