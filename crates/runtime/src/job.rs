@@ -345,6 +345,12 @@ impl Job {
                     known.push(PartitionProgress { partition, position: None, watermark: EventTime::MIN, ended: false });
                 }
             }
+            // All partitions are known before any lane reads: a lane that starts late must hold back the watermark of the others.
+            let progress = Arc::new(SourceProgress::new(idle_timeout, !bounded && idle_timeout.is_some(), ends_time));
+            let now = self.clock.monotonic();
+            for PartitionProgress { partition, watermark, ended, .. } in &known {
+                progress.add(partition.clone(), *watermark, *ended, now);
+            }
             let mut assigned = vec![vec![]; lanes];
             for (number, partition) in known.into_iter().enumerate() {
                 assigned[number % lanes].push(partition);
@@ -352,7 +358,7 @@ impl Job {
             sources.push(OpenSource {
                 node: index,
                 operator: node.id.0.clone(),
-                progress: Arc::new(SourceProgress::new(idle_timeout, !bounded && idle_timeout.is_some(), ends_time)),
+                progress,
                 source,
                 assigned,
                 ends_time,
