@@ -641,6 +641,7 @@ impl Wiring<'_> {
             final_epoch: self.final_epoch.clone(),
             clock: self.job.clock.clone(),
             ends_time: source.ends_time,
+            is_endless: !source.ends_time && !self.job.plan.nodes[source.node].properties.bounded,
             finishes: source.finishes,
             delay_ms: 0,
         }
