@@ -354,6 +354,12 @@ impl Job {
                     known.push(PartitionProgress { partition, position: None, watermark: EventTime::MIN, ended: false });
                 }
             }
+            // All partitions are known before any lane reads: a lane that starts late must hold back the watermark of the others.
+            let progress = Arc::new(SourceProgress::new(idle_timeout, !bounded && idle_timeout.is_some(), ends_time));
+            let now = self.clock.monotonic();
+            for PartitionProgress { partition, watermark, ended, .. } in &known {
+                progress.add(partition.clone(), *watermark, *ended, now);
+            }
             let mut assigned = vec![vec![]; lanes];
             for (number, partition) in known.into_iter().enumerate() {
                 assigned[number % lanes].push(partition);
@@ -361,7 +367,7 @@ impl Job {
             sources.push(OpenSource {
                 node: index,
                 operator: node.id.0.clone(),
-                progress: Arc::new(SourceProgress::new(idle_timeout, !bounded && idle_timeout.is_some(), ends_time)),
+                progress,
                 source,
                 assigned,
                 ends_time,
@@ -650,6 +656,7 @@ impl Wiring<'_> {
             final_epoch: self.final_epoch.clone(),
             clock: self.job.clock.clone(),
             ends_time: source.ends_time,
+            is_endless: !source.ends_time && !self.job.plan.nodes[source.node].properties.bounded,
             finishes: source.finishes,
             until_caught_up: self.job.options.mode == ReadMode::UntilCaughtUp,
             delay_ms: 0,

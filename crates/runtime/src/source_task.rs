@@ -62,6 +62,9 @@ pub struct SourceTask {
     pub clock: Arc<dyn Clock>,
     /// Whether the end of all partitions ends the input (a bounded source, read as declared).
     pub ends_time: bool,
+    /// Whether the table has no end as declared, however it is read in this run: then a row from the far future must not end
+    /// all windows.
+    pub is_endless: bool,
     /// Whether this lane can be done before the job is stopped: the source is bounded, or read only until caught up.
     pub finishes: bool,
     pub until_caught_up: bool,
@@ -219,7 +222,7 @@ impl SourceTask {
             let batch = match &mut state.generator {
                 None => Batch::append(rows),
                 Some(generator) => {
-                    let wall_now = (!self.source.is_bounded()).then(|| EventTime(self.clock.wall_ms()));
+                    let wall_now = self.is_endless.then(|| EventTime(self.clock.wall_ms()));
                     let far_future_before = generator.far_future_rows();
                     let batch = generator
                         .advance(rows, wall_now)
