@@ -2,8 +2,13 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests bound their waiting by the machine's clock")]
 
+mod bad_input;
+mod command_line;
 mod conformance;
+mod diagnostics;
+mod docker;
 mod exactly_once;
+mod examples;
 mod house;
 mod real_parts;
 mod slt;

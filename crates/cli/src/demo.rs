@@ -18,7 +18,7 @@ use crate::shop::{Shop, ShopEvent, TOPICS};
 
 const PARTITIONS: u32 = 4;
 /// Seconds of events that lie in the topics before the demo begins, so that the first windows close at once.
-const HISTORY_SECONDS: i64 = 180;
+const HISTORY_SECONDS: i64 = 125;
 const TICK: Duration = Duration::from_millis(100);
 
 /// What runs, and the SELECT that shows it.
@@ -35,13 +35,13 @@ const PIPELINES: &[Pipeline] = &[
         label: "abandoned",
         name: "cart_abandonment.sql",
         sql: include_str!("../../../sql-examples/cart_abandonment.sql"),
-        shown: Some(("abandoned_carts", "SELECT noticed_at, cart_id, user_id, cart_value, added_at FROM abandoned_carts;")),
+        shown: Some(("abandoned_carts", "SELECT noticed_at, cart_id, user_id, cart_value, added_at FROM shown;")),
     },
     Pipeline {
         label: "revenue",
         name: "revenue_per_minute.sql",
         sql: include_str!("../../../sql-examples/revenue_per_minute.sql"),
-        shown: Some(("revenue_per_minute", "SELECT minute_start, country, orders, customers, revenue FROM revenue_per_minute;")),
+        shown: Some(("revenue_per_minute", "SELECT minute_start, country, orders, customers, revenue FROM shown;")),
     },
     Pipeline {
         label: "lake",
@@ -97,8 +97,9 @@ pub fn run(arguments: &DemoArguments, clock: Arc<dyn Clock>, output: &RowOutput,
     generated?;
     let (files, bytes) = lake_size(&lake);
     say(&format!(
-        "\n{} events came in. The page views are a Parquet lake now: {files} files, {}, in\n  {}\nTry: duckdb -c \"SELECT page, count(*) FROM '{}/*/*.parquet' GROUP BY 1\"",
+        "\n{} events came in. The page views are a Parquet lake now: {files} file{}, {}, in\n  {}\nTry: duckdb -c \"SELECT page, count(*) FROM '{}/*/*.parquet' GROUP BY 1\"",
         crate::progress_line::grouped(published.load(Ordering::SeqCst)),
+        if files == 1 { "" } else { "s" },
         crate::progress_line::bytes_text(bytes),
         lake.display(),
         lake.display()
@@ -122,18 +123,25 @@ fn start(
             log_format: LogFormat::Text,
         },
         checkpoint_dir: Some(folder.join("checkpoints").join(pipeline.name).display().to_string()),
+        job_name: Some(pipeline.name.to_string()),
         parallelism: Some(1),
         until_caught_up: false,
         shows_progress: false,
         clock: clock.clone(),
     };
     let mut jobs = vec![spawn(pipeline.name, pipeline.sql.to_string(), options.clone(), output.clone(), stopper)];
-    if let Some((_, select)) = pipeline.shown {
+    if let Some((sink, select)) = pipeline.shown {
         // The declarations of the pipeline, then a look at its sink.
         let declarations = pipeline.sql.split("\nINSERT INTO").next().unwrap_or_default();
         let shown = ScriptOptions { checkpoint_dir: None, ..options };
         let shown_output = labelled(output, pipeline.label);
-        jobs.push(spawn(pipeline.name, format!("{declarations}\n{select}"), shown, shown_output, stopper));
+        jobs.push(spawn(
+            pipeline.name,
+            format!("{declarations}\nCREATE TABLE shown WITH ('scan.startup.mode' = 'earliest-offset') LIKE {sink};\n{select}"),
+            shown,
+            shown_output,
+            stopper,
+        ));
     }
     jobs
 }

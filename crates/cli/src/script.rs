@@ -9,7 +9,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use thalweg_connectors::store::{StoreSettings, block_on, open_store};
 use thalweg_connectors::{Environment, FILE_FORMATS, REGISTRY};
-use thalweg_core::{Clock, Diagnostic, Error, ErrorKind, Rand, ReadMode, Result, Severity, SourceText, SystemRand};
+use thalweg_core::{Clock, Code, Diagnostic, Error, ErrorKind, Rand, ReadMode, Result, Severity, SourceText, SystemRand};
 use thalweg_plan::{NodeKind, Plan, SinkTarget};
 use thalweg_runtime::{Job, JobOptions, JobStatus, Stopper, needs_checkpoints};
 use thalweg_sql::{InsertStatement, Outcome, Parsed, Session, Settings, Statement, StreamPlanner, Variables, parse_script};
@@ -18,7 +18,8 @@ use thalweg_state::JobStore;
 use crate::arguments::SqlArguments;
 use crate::connections::CliConnections;
 use crate::progress_line::ProgressLine;
-use crate::result::{RowOutput, Table};
+use crate::result::RowOutput;
+use crate::secrets;
 
 /// Why a command did not succeed.
 #[derive(Debug)]
@@ -64,6 +65,10 @@ impl Failure {
 
     /// For standard error.
     pub fn render(&self) -> String {
+        secrets::scrub(&self.text())
+    }
+
+    fn text(&self) -> String {
         match self {
             Failure::Findings(findings) => findings.iter().map(Diagnostic::render).collect::<Vec<_>>().join("\n"),
             Failure::Failed(error) => {
@@ -81,6 +86,8 @@ impl Failure {
 pub struct ScriptOptions {
     pub sql: SqlArguments,
     pub checkpoint_dir: Option<String>,
+    /// What the job is called where nothing else tells jobs apart: the stem of its file. Without one, each run is a job of its own.
+    pub job_name: Option<String>,
     pub parallelism: Option<u32>,
     pub until_caught_up: bool,
     pub shows_progress: bool,
@@ -100,13 +107,16 @@ impl Variables for CommandVariables<'_> {
     }
 
     fn environment(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok()
+        let value = std::env::var(name).ok()?;
+        secrets::remember(&value);
+        Some(value)
     }
 
     fn file(&self, path: &str) -> std::result::Result<String, String> {
-        std::fs::read_to_string(path)
-            .map(|text| text.trim_end_matches(['\n', '\r']).to_string())
-            .map_err(|error| error.to_string())
+        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+        let value = text.trim_end_matches(['\n', '\r']);
+        secrets::remember(value);
+        Ok(value.to_string())
     }
 }
 
@@ -162,10 +172,7 @@ impl Script<'_> {
         match self.session.execute(parsed)? {
             Outcome::Done(_) => Ok(()),
             Outcome::Text(text) => Ok(self.output.write(format!("{}\n", text.trim_end()).as_bytes())?),
-            Outcome::Rows(rows) => {
-                let text = Table::new(&rows.schema()).render(&rows, &vec![""; rows.num_rows()])?;
-                Ok(self.output.write(text.as_bytes())?)
-            }
+            Outcome::Rows(rows) => Ok(self.output.write_rows(&rows)?),
             Outcome::Query(plan) => Ok(self.run_select(*plan)?),
             Outcome::Inserts(inserts) if self.session.settings().boolean("table.dml-sync") => {
                 let plan = self.session.plan_inserts(&inserts)?;
@@ -226,7 +233,7 @@ pub fn run_plan(session: &Session, plan: Plan, options: &ScriptOptions, output: 
     let settings = session.settings();
     let url = checkpoint_url(settings, &plan, options);
     if url.is_none() {
-        refuse_promises_without_checkpoints(&plan)?;
+        refuse_promises_without_checkpoints(session, &plan)?;
     }
     let environment = Environment {
         store_settings: StoreSettings::from_variables(std::env::vars()),
@@ -241,13 +248,14 @@ pub fn run_plan(session: &Session, plan: Plan, options: &ScriptOptions, output: 
         None => (Arc::new(InMemory::new()) as Arc<dyn ObjectStore>, Path::default()),
     };
     let status = Arc::new(JobStatus::default());
-    let progress = options.shows_progress.then(|| ProgressLine::start(status.clone(), options.clock.clone()));
+    let progress = options.shows_progress.then(|| ProgressLine::start(status.clone(), options.clock.clone(), url.as_ref()));
     output.stop_when_closed(stopper.clone());
+    let texts = declaring_texts(session, &plan);
     let job = Job {
         options: JobOptions {
             parallelism: parallelism(settings, options),
             mode: if options.until_caught_up { ReadMode::UntilCaughtUp } else { ReadMode::AsDeclared },
-            checkpoint_interval: checkpoint_interval(settings.duration("execution.checkpointing.interval"), &plan),
+            checkpoint_interval: checkpoint_interval(settings, &plan),
             durable: url.is_some(),
             allow_plan_change: false,
             time_zone: settings.time_zone().name().to_string(),
@@ -261,13 +269,47 @@ pub fn run_plan(session: &Session, plan: Plan, options: &ScriptOptions, output: 
         status: status.clone(),
         stopper: stopper.clone(),
     };
-    let report = job.run();
+    let report = job.run().map_err(|error| in_its_source(error, texts));
     drop(progress);
     if report?.was_finished {
         say("the job had finished in an earlier run; its checkpoint directory says so, and nothing was run again");
     }
     say_late(&status);
     Ok(())
+}
+
+/// The texts that declare the tables of a plan, each once.
+fn declaring_texts(session: &Session, plan: &Plan) -> Vec<SourceText> {
+    let mut texts: Vec<SourceText> = vec![];
+    for node in &plan.nodes {
+        let table = match &node.kind {
+            NodeKind::Source(source) => &source.table,
+            NodeKind::Sink(sink) => match &sink.target {
+                SinkTarget::Table(table) => table,
+                SinkTarget::Result => continue,
+            },
+            _ => continue,
+        };
+        if let Some(declared) = session.catalog().table(&table.name)
+            && !texts.contains(&declared.source)
+        {
+            texts.push(declared.source.clone());
+        }
+    }
+    texts
+}
+
+/// What a connector finds wrong with a table's options has its place, but only we know the text. With several texts it could
+/// be the wrong one.
+fn in_its_source(mut error: Error, texts: Vec<SourceText>) -> Error {
+    if let Some(finding) = &mut error.diagnostic
+        && finding.source.is_none()
+        && !finding.labels.is_empty()
+        && let [text] = texts.as_slice()
+    {
+        finding.source = Some(text.clone());
+    }
+    error
 }
 
 /// Where checkpoints go: the command line, then the setting, then the folder of the embedded topics; nowhere for a SELECT.
@@ -278,7 +320,8 @@ fn checkpoint_url(settings: &Settings, plan: &Plan, options: &ScriptOptions) -> 
         return None;
     }
     let set = || settings.get("execution.checkpointing.dir").map(str::to_string);
-    let embedded = || options.sql.embedded.as_ref().map(|dir| dir.join(".checkpoints").display().to_string());
+    let name = || options.job_name.clone().unwrap_or_else(|| SystemRand.unique_id());
+    let embedded = || options.sql.embedded.as_ref().map(|dir| dir.join(".checkpoints").join(name()).display().to_string());
     options.checkpoint_dir.clone().or_else(set).or_else(embedded)
 }
 
@@ -289,7 +332,9 @@ fn parallelism(settings: &Settings, options: &ScriptOptions) -> u32 {
 }
 
 /// 1 s where somebody may wait for rows in a topic, 10 s for files alone.
-fn checkpoint_interval(set: Option<Duration>, plan: &Plan) -> Duration {
+fn checkpoint_interval(settings: &Settings, plan: &Plan) -> Duration {
+    let name = "execution.checkpointing.interval";
+    let set = settings.duration(name).filter(|_| settings.is_set(name));
     let writes_topics = plan.nodes.iter().any(|node| match &node.kind {
         NodeKind::Sink(sink) => matches!(&sink.target, SinkTarget::Table(table) if table.connector() == Some("kafka")),
         _ => false,
@@ -298,13 +343,16 @@ fn checkpoint_interval(set: Option<Duration>, plan: &Plan) -> Duration {
 }
 
 /// A topic that wants exactly-once delivery needs checkpoints that outlive the process.
-fn refuse_promises_without_checkpoints(plan: &Plan) -> Result<()> {
+fn refuse_promises_without_checkpoints(session: &Session, plan: &Plan) -> Result<()> {
     for node in &plan.nodes {
         if let NodeKind::Sink(sink) = &node.kind
             && let SinkTarget::Table(table) = &sink.target
-            && table.options.get("sink.delivery-guarantee") == Some("exactly-once")
+            && ["sink.delivery-guarantee", "sink.semantic"].iter().any(|name| table.options.get(name) == Some("exactly-once"))
         {
-            return Err(needs_checkpoints(&table.name).label_opt(table.span, "declared here").into());
+            let place = table.options.key_span("sink.delivery-guarantee").or(table.span);
+            let mut finding = needs_checkpoints(&table.name).label_opt(place, "promised here");
+            finding.source = session.catalog().table(&table.name).map(|declared| declared.source.clone());
+            return Err(finding.into());
         }
     }
     Ok(())
@@ -314,27 +362,28 @@ fn refuse_promises_without_checkpoints(plan: &Plan) -> Result<()> {
 fn say_late(status: &JobStatus) {
     let snapshot = status.snapshot();
     for (sources, rows) in &snapshot.late_rows {
-        say(&format!("{} late rows of {sources} came after their windows had closed", crate::progress_line::grouped(*rows)));
+        let late = counted(*rows, "late row");
+        say(&format!("{late} of {sources} came when all windows for them had closed"));
     }
     for (source, counts) in &snapshot.sources {
         if counts.skipped > 0 {
-            say(&format!(
-                "{} records of {source} could not be decoded and were skipped",
-                crate::progress_line::grouped(counts.skipped)
-            ));
+            say(&format!("skipped {} of {source} that could not be decoded", counted(counts.skipped, "record")));
         }
         if counts.far_future > 0 {
-            say(&format!(
-                "{} rows of {source} lie more than a day in the future and did not move the watermark",
-                counts.far_future
-            ));
+            let rows = counted(counts.far_future, "row");
+            say(&format!("{rows} of {source} more than a day in the future did not move the watermark"));
         }
     }
 }
 
+/// `1 row`, `2,000 rows`.
+fn counted(count: u64, what: &str) -> String {
+    format!("{} {what}{}", crate::progress_line::grouped(count), if count == 1 { "" } else { "s" })
+}
+
 fn say(text: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", secrets::scrub(text));
 }
 
 /// Parses, binds and plans a file without running it: the plans of its jobs, or every finding.
@@ -344,9 +393,13 @@ pub fn plan_file(source: &SourceText, sql: &SqlArguments, clock: Arc<dyn Clock>)
     let mut findings = vec![];
     let mut plans = vec![];
     let mut inserts: Vec<InsertStatement> = vec![];
+    let mut undeclared: Vec<String> = vec![];
     for parsed in &statements {
         match session.execute(parsed) {
-            Err(more) => findings.extend(more),
+            Err(more) => {
+                findings.extend(more.into_iter().filter(|finding| !follows_from(finding, &undeclared)));
+                undeclared.extend(declared_name(&parsed.statement));
+            }
             Ok(Outcome::Query(plan)) => plans.push(*plan),
             Ok(Outcome::Inserts(more)) if session.settings().boolean("table.dml-sync") => match session.plan_inserts(&more) {
                 Ok(plan) => plans.push(plan),
@@ -364,6 +417,20 @@ pub fn plan_file(source: &SourceText, sql: &SqlArguments, clock: Arc<dyn Clock>)
     }
     let fatal = findings.iter().any(|finding| finding.severity == Severity::Error);
     if fatal { Err(Failure::Findings(findings)) } else { Ok(plans) }
+}
+
+/// What a statement would have declared.
+fn declared_name(statement: &Statement) -> Option<String> {
+    match statement {
+        Statement::CreateTable(create) | Statement::CreateTableAs { table: create, .. } => Some(create.name.value.clone()),
+        Statement::CreateView(create) => Some(create.name.value.clone()),
+        _ => None,
+    }
+}
+
+/// Whether a finding is only that a table is missing whose own declaration was wrong: one mistake, one finding.
+fn follows_from(finding: &Diagnostic, undeclared: &[String]) -> bool {
+    finding.code == Code::UNKNOWN_TABLE && undeclared.iter().any(|name| finding.message.ends_with(&format!("\"{name}\"")))
 }
 
 /// Reads SQL files; `-` is standard input.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use thalweg_core::{Error, Result, Secret};
+use thalweg_core::{Error, ErrorKind, Result, Secret};
 use tokio::runtime::{Builder, Runtime};
 
 pub use local::DurableFileSystem;
@@ -198,11 +198,21 @@ pub fn store_error(error: object_store::Error, action: impl std::fmt::Display) -
         NotFound { .. } => Some("check the name of the bucket or folder"),
         _ => None,
     };
-    let ours = Error::unavailable(action.to_string()).with_cause(error);
+    let ours = Error::unavailable(action.to_string()).with_store_cause(error);
     match help {
         Some(help) => ours.with_help(help),
         None => ours,
     }
+}
+
+/// As [`store_error`] for a put. A store that finds nothing to put into has no such bucket: trying again cannot help.
+pub fn put_error(error: object_store::Error, action: impl std::fmt::Display) -> Error {
+    let is_missing = matches!(error, object_store::Error::NotFound { .. });
+    let mut ours = store_error(error, action);
+    if is_missing {
+        ours.kind = ErrorKind::User;
+    }
+    ours
 }
 
 /// What a create-only put found.

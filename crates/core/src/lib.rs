@@ -20,6 +20,7 @@ mod rand;
 mod registry;
 mod sink;
 mod source;
+mod store_answer;
 mod table;
 mod time;
 
@@ -41,5 +42,6 @@ pub use sink::{
 pub use source::{
     Assignment, PartitionId, PollBudget, Position, ReadMode, ScanField, ScanRequest, Source, SourceEvent, SourceReader,
 };
+pub use store_answer::store_answer;
 pub use table::{Column, ColumnKind, TableDefinition, WatermarkDefinition};
 pub use time::EventTime;

@@ -181,18 +181,29 @@ impl Options {
         }
         for definition in definitions.iter().filter(|definition| definition.required) {
             if !self.entries.contains_key(definition.name) {
-                findings.push(
-                    Diagnostic::error(Code::MISSING_OPTION, format!("{owner} needs the option \"{}\"", definition.name))
+                let finding =
+                    Diagnostic::error(Code::MISSING_OPTION, format!("{owner} needs the option \"{}\"", definition.name));
+                // A misspelt name may have passed as one of `properties.*`.
+                let unlisted = self.entries.keys().filter(|name| definitions.iter().all(|known| known.name != name.as_str()));
+                findings.push(match crate::nearest(definition.name, unlisted.map(String::as_str)) {
+                    Some(near) => {
+                        finding.label_opt(self.key_span(near), "misspelt?").help(format!("did you mean \"{}\"?", definition.name))
+                    }
+                    None => finding
                         .label_opt(self.span, "options given here")
                         .help(format!("add '{}' = '…': {}", definition.name, definition.doc)),
-                );
+                });
             }
         }
         findings
     }
 
-    /// A finding about the value of `name`, with its place.
+    /// A finding about the value of `name`, with its place. A secret value does not show in it.
     pub fn bad_value(&self, name: &str, message: impl Into<String>) -> Diagnostic {
+        let mut message = message.into();
+        if let Some(entry) = self.entries.get(name).filter(|entry| entry.secret && !entry.value.is_empty()) {
+            message = message.replace(&entry.value, "***");
+        }
         Diagnostic::error(Code::BAD_OPTION, message).label_opt(self.value_span(name), "this value")
     }
 
@@ -333,9 +344,11 @@ mod tests {
             [
                 "error[TW0303]: option \"mode\" cannot be \"fats\" (did you mean \"fast\"? It takes fast, safe)",
                 "error[TW0302]: unknown option \"pth\" for connector \"x\" (did you mean \"path\"?)",
-                "error[TW0304]: connector \"x\" needs the option \"path\" (add 'path' = '…': Where the files are.)",
+                "error[TW0304]: connector \"x\" needs the option \"path\" (did you mean \"path\"?)",
             ]
         );
+        let missing = Options::new().check("connector \"x\"", DEFINITIONS);
+        assert_eq!(missing[0].help.as_deref(), Some("add 'path' = '…': Where the files are."));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::fragment::{CutEdge, Fragment, cut};
 use crate::progress::SourceProgress;
 use crate::source_task::{Control, Root, SourceTask};
 use crate::status::{JobPhase, JobStatus};
-use crate::task::{Body, InputQueue, QueueTask, Route, Stop, Target, TaskNode, Work};
+use crate::task::{Body, InputQueue, Pressure, QueueTask, Route, Stop, Target, TaskNode, Work};
 use crate::uploader::Uploader;
 use crate::values::ValuesSource;
 
@@ -195,8 +195,16 @@ impl Job {
         };
         let (uploads, upload_thread) = uploader.start((self.rand)());
         let final_epoch = FinalEpoch::default();
-        let wiring =
-            Wiring { job: &self, manifest: &manifest, sinks: &sinks, sources, events, abort: abort.clone(), final_epoch };
+        let wiring = Wiring {
+            job: &self,
+            manifest: &manifest,
+            sinks: &sinks,
+            sources,
+            events,
+            abort: abort.clone(),
+            pressure: Pressure::default(),
+            final_epoch,
+        };
         let Wired { threads, controls, sources, source_tasks, ending_tasks, events, final_epoch } = wiring.start()?;
         let has_logged_sinks = !delivery.deliverers.is_empty();
         let full_state_next = manifest.lanes != self.options.parallelism && manifest.epoch.0 > 0;
@@ -287,6 +295,7 @@ impl Job {
             clock: self.clock.clone(),
             abort: abort.clone(),
             patience: self.options.patience,
+            stopper: self.stopper.clone(),
         };
         let context = DeliveryContext {
             job_id: manifest.job_id.clone(),
@@ -379,7 +388,7 @@ impl Job {
                         && !self.stopper.is_set()
                         && self.clock.monotonic().saturating_sub(start) < self.options.patience =>
                 {
-                    tracing::warn!(error = error.full_message(), "source is away, trying again");
+                    tracing::debug!(error = error.full_message(), "source is away, trying again");
                     self.status.set_phase(JobPhase::Connecting(error.full_message()));
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_secs(5));
@@ -406,6 +415,7 @@ struct Wiring<'a> {
     sources: Vec<OpenSource>,
     events: EventSender,
     abort: Abort,
+    pressure: Pressure,
     final_epoch: FinalEpoch,
 }
 
@@ -418,6 +428,9 @@ struct Wired {
     events: EventSender,
     final_epoch: FinalEpoch,
 }
+
+/// A task that is ready to run on a thread of its own.
+type TaskRun = Box<dyn FnOnce() -> Result<(), Stop> + Send>;
 
 /// The sending ends of a cut edge, by producing lane then receiving lane.
 type EdgeSenders = Vec<Vec<Sender<thalweg_core::Message>>>;
@@ -434,7 +447,7 @@ impl Wiring<'_> {
                 senders.insert((edge.consumer, edge.port), edge_senders);
             }
         }
-        let mut tasks: Vec<(String, Box<dyn FnOnce() -> Result<(), Stop> + Send>)> = vec![];
+        let mut tasks: Vec<(String, TaskRun)> = vec![];
         let mut controls = vec![];
         let mut watched = Sources { all: vec![], lanes: lanes as usize };
         let mut ending_tasks = 0;
@@ -554,6 +567,8 @@ impl Wiring<'_> {
             events: self.events.clone(),
             status: self.job.status.clone(),
             stores_state: self.job.options.durable,
+            pressure: self.pressure.clone(),
+            asked_for_epoch: false,
         })
     }
 
@@ -643,11 +658,12 @@ impl Wiring<'_> {
             ends_time: source.ends_time,
             is_endless: !source.ends_time && !self.job.plan.nodes[source.node].properties.bounded,
             finishes: source.finishes,
+            until_caught_up: self.job.options.mode == ReadMode::UntilCaughtUp,
             delay_ms: 0,
         }
     }
 
-    fn spawn(&self, name: String, run: Box<dyn FnOnce() -> Result<(), Stop> + Send>) -> Result<JoinHandle<()>> {
+    fn spawn(&self, name: String, run: TaskRun) -> Result<JoinHandle<()>> {
         let events = self.events.clone();
         let task = name.clone();
         std::thread::Builder::new()

@@ -67,6 +67,7 @@ pub struct SourceTask {
     pub is_endless: bool,
     /// Whether this lane can be done before the job is stopped: the source is bounded, or read only until caught up.
     pub finishes: bool,
+    pub until_caught_up: bool,
     /// How far the watermark trails the newest event, learnt from the rows; for the wall-clock advance.
     pub delay_ms: i64,
 }
@@ -84,7 +85,9 @@ impl SourceTask {
             if self.handle_control(&mut reading)? {
                 return Ok(());
             }
-            if !reading.finished {
+            if self.body.pressure.is_high() {
+                std::thread::sleep(POLL_WAIT);
+            } else if !reading.finished {
                 self.poll(&mut reading)?;
             }
             self.send_watermark(&mut reading)?;
@@ -178,7 +181,10 @@ impl SourceTask {
             SourceEvent::Rows { partition, rows, next, skipped } => self.on_rows(reading, &partition, rows, next, skipped)?,
             SourceEvent::PartitionEnd(partition) => {
                 if let Some(state) = reading.partitions.get_mut(&partition) {
-                    state.ended = true;
+                    // A file that is read to its end in a scheduled run may have grown before the next.
+                    let for_good = !self.until_caught_up;
+                    state.ended = for_good;
+                    state.caught_up = !for_good;
                 }
                 self.progress.on_end(&partition);
                 self.body.events.send(Event::Progress);
@@ -241,7 +247,7 @@ impl SourceTask {
         let now = self.clock.monotonic();
         let away = reading.away.get_or_insert(Away { since: now, pause: Duration::from_millis(200), next_try: now });
         if let Some(error) = error {
-            tracing::warn!(source = self.root.name, error = error.full_message(), "source is away, trying again");
+            tracing::debug!(source = self.root.name, error = error.full_message(), "source is away, trying again");
             self.body.status.set_phase(JobPhase::Connecting(error.full_message()));
             away.next_try = now + away.pause;
             away.pause = (away.pause * 2).min(BACKOFF_MAX);

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast;
-use thalweg_core::{Clock, Diagnostic, TableDefinition};
+use thalweg_core::{Clock, Code, Diagnostic, TableDefinition};
 use thalweg_plan::Plan;
 
 use crate::functions::{self, FunctionContext};
@@ -39,7 +39,12 @@ impl StreamPlanner {
         };
         let result = plan(&input);
         let unusable = tables.unusable.into_inner();
-        if result.is_err() && !unusable.is_empty() { Err(unusable) } else { result }
+        result.map_err(|findings| {
+            if unusable.is_empty() {
+                return findings;
+            }
+            unusable.into_iter().map(|(name, finding)| at_its_use(&name, finding, &findings)).collect()
+        })
     }
 }
 
@@ -71,6 +76,16 @@ impl QueryPlanner for StreamPlanner {
     }
 }
 
+/// The planner was told that the table does not exist; where it said so is where the query reads it.
+fn at_its_use(name: &str, finding: Diagnostic, planned: &[Diagnostic]) -> Diagnostic {
+    let quoted = format!("\"{name}\"");
+    let missed = planned.iter().find(|missed| missed.code == Code::UNKNOWN_TABLE && missed.message.ends_with(&quoted));
+    match missed.and_then(|missed| Some((missed.labels.first()?.span, missed.source.clone()))) {
+        Some((place, source)) if finding.labels.is_empty() => Diagnostic { source, ..finding.label(place, "read here") },
+        _ => finding,
+    }
+}
+
 fn parse(sql: &str) -> Result<ast::Expr, Diagnostic> {
     parse_expression_at(sql, None)
 }
@@ -79,7 +94,7 @@ fn parse(sql: &str) -> Result<ast::Expr, Diagnostic> {
 struct SessionTables<'a> {
     context: &'a PlannerContext<'a>,
     /// Why tables that exist cannot be read.
-    unusable: RefCell<Vec<Diagnostic>>,
+    unusable: RefCell<Vec<(String, Diagnostic)>>,
 }
 
 impl TableLookup for SessionTables<'_> {
@@ -90,6 +105,7 @@ impl TableLookup for SessionTables<'_> {
             Err(findings) => {
                 let mut unusable = self.unusable.borrow_mut();
                 for finding in findings {
+                    let finding = (name.to_string(), finding);
                     if !unusable.contains(&finding) {
                         unusable.push(finding);
                     }

@@ -95,7 +95,7 @@ pub struct Insert {
 /// All findings that could be made at once, in the order of the text.
 pub fn plan_query(input: &PlannerInput, query: &ast::Query) -> Result<Plan, Vec<Diagnostic>> {
     in_source(input, || {
-        let logical = query::optimised(input, query)?;
+        let logical = query::optimised(input, query).map_err(|findings| with_places(findings, query))?;
         let mut lowering = lower::Lowering::new(input, [&logical]);
         lowering
             .lower(&logical)
@@ -117,7 +117,7 @@ pub fn plan_inserts(input: &PlannerInput, inserts: &[Insert]) -> Result<Plan, Ve
         for insert in inserts {
             match sink::optimised(input, insert) {
                 Ok(logical) => planned.push((insert, logical)),
-                Err(mut errors) => findings.append(&mut errors),
+                Err(errors) => findings.append(&mut with_places(errors, &insert.query)),
             }
         }
         if !findings.is_empty() {
@@ -134,12 +134,25 @@ pub fn plan_inserts(input: &PlannerInput, inserts: &[Insert]) -> Result<Plan, Ve
     })
 }
 
-/// A refused grouping that has lost its place points at the GROUP BY of the query.
+fn with_places(findings: Vec<Diagnostic>, query: &ast::Query) -> Vec<Diagnostic> {
+    findings.into_iter().map(|finding| with_place(finding, query)).collect()
+}
+
+/// A finding that has lost its place points at the literal that it quotes, a refused grouping at the GROUP BY of the query, and
+/// any other at the query: among twenty statements that is much better than nothing.
 fn with_place(finding: Diagnostic, query: &ast::Query) -> Diagnostic {
-    if finding.code == Code::NOT_YET && finding.labels.is_empty() {
-        return finding.label_opt(span::find_grouping(query), "here");
+    if !finding.labels.is_empty() || finding.source.is_some() {
+        return finding;
     }
-    finding
+    if let Some(place) = finding.message.split('\'').nth(1).and_then(|text| span::find_text(query, text)) {
+        return finding.label(place, "here");
+    }
+    if finding.code == Code::NOT_YET
+        && let Some(place) = span::find_grouping(query)
+    {
+        return finding.label(place, "here");
+    }
+    finding.label_opt(span::of(query), "in this query")
 }
 
 /// Gives every finding the text that its labels point into.

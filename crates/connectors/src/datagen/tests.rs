@@ -58,7 +58,7 @@ fn read(source: &DatagenSource, assignments: Vec<Assignment>, rows: usize) -> (R
                 batches.push(rows);
                 positions.push((partition, next));
             }
-            SourceEvent::PartitionEnd(_) => ended += 1,
+            SourceEvent::PartitionEnd(_) | SourceEvent::CaughtUp(_) => ended += 1,
             SourceEvent::Idle => break,
         }
     }

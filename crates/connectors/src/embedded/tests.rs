@@ -122,7 +122,7 @@ fn events(source: &EmbeddedSource, assignments: Vec<Assignment>) -> Vec<String> 
     loop {
         match reader.poll(BUDGET).expect("good records") {
             SourceEvent::Idle => return found,
-            SourceEvent::PartitionEnd(partition) => found.push(format!("{partition} end")),
+            SourceEvent::PartitionEnd(partition) | SourceEvent::CaughtUp(partition) => found.push(format!("{partition} end")),
             SourceEvent::Rows { partition, rows, next, skipped } => {
                 let values: Vec<&str> = rows.column(0).as_string::<i32>().iter().map(Option::unwrap_or_default).collect();
                 found.push(format!("{partition}: {} | {}, {skipped}", values.join(" "), next.next));
@@ -166,7 +166,7 @@ fn until_caught_up_ends_at_what_was_there() {
     for _ in 0..5 {
         match reader.poll(BUDGET).expect("good records") {
             SourceEvent::Rows { rows: batch, .. } => rows += batch.num_rows(),
-            SourceEvent::PartitionEnd(_) => ended += 1,
+            SourceEvent::PartitionEnd(_) | SourceEvent::CaughtUp(_) => ended += 1,
             SourceEvent::Idle => {}
         }
     }

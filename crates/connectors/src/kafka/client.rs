@@ -42,7 +42,10 @@ impl Reports {
         tracing::warn!(reason, "kafka client reports an error");
         self.errors.fetch_add(1, Ordering::SeqCst);
         if let Ok(mut last) = self.last_error.lock() {
-            *last = Some(reason.to_string());
+            // "1/1 brokers are down" follows the reason why, which says more.
+            if last.is_none() || !reason.ends_with("brokers are down") {
+                *last = Some(reason.to_string());
+            }
         }
     }
 }
@@ -85,6 +88,14 @@ pub fn consumer_config(options: &Options, group_id: &str) -> ClientConfig {
         .set("enable.partition.eof", "true")
         .set_log_level(RDKafkaLogLevel::Warning);
     config
+}
+
+/// Lets brokers answer soon when there is nothing new, unless the user chose otherwise: a reader that stops at an end learns of
+/// it by such an answer.
+pub fn ask_often(config: &mut ClientConfig) {
+    if config.get("fetch.wait.max.ms").is_none() {
+        config.set("fetch.wait.max.ms", "50");
+    }
 }
 
 /// What every producer has: acknowledged by all replicas, in order, without repetition.
@@ -186,8 +197,11 @@ pub fn unknown_topic(topic: &str, names: &[String], options: &Options, otherwise
 }
 
 fn no_answer(client: &BaseConsumer<Reports>, options: &Options, error: KafkaError) -> Error {
-    // Serves what the client has queued for us, such as why a connection failed.
-    while client.poll(Duration::ZERO).is_some() {}
+    // Serves what the client has queued for us, such as why a connection failed. A call serves one event and says nothing
+    // when that was a log line, so the end of the queue cannot be told.
+    for _ in 0..50 {
+        let _ = client.poll(Duration::ZERO);
+    }
     let servers = options.get("properties.bootstrap.servers").unwrap_or_default();
     match error.rdkafka_error_code() {
         Some(

@@ -30,7 +30,8 @@ pub(super) fn parse(cursor: &mut Cursor) -> Result<Statement, Diagnostic> {
         return Ok(Statement::CreateTableAs { table: Box::new(table), query, query_span: cursor.span_from(start) });
     }
     if !cursor.is_end() {
-        return Err(cursor.expected("COMMENT, PARTITIONED BY, WITH, LIKE, AS or the end of the statement"));
+        let finding = cursor.expected("COMMENT, PARTITIONED BY, WITH, LIKE, AS or the end of the statement");
+        return Err(finding.help("statements end with a semicolon; the clauses of CREATE TABLE have this order"));
     }
     Ok(Statement::CreateTable(Box::new(table)))
 }

@@ -116,7 +116,9 @@ impl<'a> Cursor<'a> {
             Some(lexeme) => format!("found {}", syntax::shown(&lexeme.token)),
             None => "the statement ends here".to_string(),
         };
-        Diagnostic::error(Code::SYNTAX, format!("expected {what}, {found}")).label(self.span(), format!("expected {what}"))
+        // A long list is read once, in the message.
+        let label = if what.len() <= 40 { format!("expected {what}") } else { "not expected here".to_string() };
+        Diagnostic::error(Code::SYNTAX, format!("expected {what}, {found}")).label(self.span(), label)
     }
 
     pub fn expect_end(&self) -> Result<(), Diagnostic> {

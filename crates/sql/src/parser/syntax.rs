@@ -54,6 +54,11 @@ pub(crate) fn finding(error: &ParserError, lexemes: &[Lexeme], cursor: &Cursor) 
             let expected = friendly(expected);
             let finding = at.expected(&expected);
             match at.peek() {
+                Some(Lexeme { token: Token::Word(word), .. })
+                    if word.quote_style.is_none() && interval_unit(lexemes, index).is_some() =>
+                {
+                    finding.help(format!("did you mean {}?", interval_unit(lexemes, index).unwrap_or(&word.value)))
+                }
                 Some(lexeme) if matches!(&lexeme.token, Token::Word(word) if word.quote_style.is_none()) => {
                     finding.help("check the words before this place; a name that is also a SQL word needs backticks")
                 }
@@ -63,6 +68,14 @@ pub(crate) fn finding(error: &ParserError, lexemes: &[Lexeme], cursor: &Cursor) 
         }
         None => Diagnostic::error(Code::SYNTAX, first_lower(message)).label(at.span(), "here"),
     }
+}
+
+/// The unit that the token at `index` is a misspelling of: `INTERVAL '1' MINUT`.
+fn interval_unit(lexemes: &[Lexeme], index: usize) -> Option<&'static str> {
+    const UNITS: &[&str] = &["YEAR", "MONTH", "DAY", "HOUR", "MINUTE", "SECOND"];
+    let follows_interval = index >= 2 && lexemes[index - 2].is_word("INTERVAL");
+    let Token::Word(word) = &lexemes.get(index)?.token else { return None };
+    thalweg_core::nearest(&word.value, UNITS.iter().copied()).filter(|_| follows_interval)
 }
 
 /// What sqlparser wanted, of `Expected: x, found: y` and its other forms.

@@ -81,7 +81,7 @@ fn schema_finding(error: &SchemaError, place: Option<Span>, query: Option<&ast::
             tables.dedup();
             Diagnostic::error(Code::UNKNOWN_COLUMN, format!("\"{relation}\" is neither a table of this query nor a ROW column"))
                 .label_opt(place_of(field), "here")
-                .help_nearest(relation, tables.iter().copied(), Some(format!("there is {}", tables.join(", "))))
+                .help_nearest(relation, tables.iter().copied(), Some(format!("known here: {}", tables.join(", "))))
         }
         SchemaError::FieldNotFound { field, valid_fields } => {
             let names: Vec<&str> = valid_fields.iter().map(|column| column.name.as_str()).collect();
@@ -102,8 +102,8 @@ fn schema_finding(error: &SchemaError, place: Option<Span>, query: Option<&ast::
 pub(crate) fn unknown_column(name: &str, valid: &[&str], place: Option<Span>) -> Diagnostic {
     let otherwise = match valid.len() {
         0 => None,
-        1..=20 => Some(format!("there are {}", valid.join(", "))),
-        more => Some(format!("there are {} and {} more", valid[..20].join(", "), more - 20)),
+        1..=20 => Some(format!("known here: {}", valid.join(", "))),
+        more => Some(format!("known here: {} and {} more", valid[..20].join(", "), more - 20)),
     };
     Diagnostic::error(Code::UNKNOWN_COLUMN, format!("unknown column \"{name}\""))
         .label_opt(place, "not a column here")
@@ -140,9 +140,33 @@ fn plan_finding(message: &str, place: Option<Span>, query: Option<&ast::Query>) 
             .label_opt(place.or_else(|| query.and_then(span::find_condition)), "not a condition")
             .help("compare it with something, such as amount > 0");
     }
+    if let Some((operator, left, right)) = operands(&text) {
+        return Diagnostic::error(Code::TYPE_MISMATCH, format!("{operator} cannot take {left} and {right}"))
+            .label_opt(place, "here")
+            .help(match left.starts_with("TIMESTAMP") || left == "DATE" {
+                true => "add or subtract an INTERVAL, such as INTERVAL '5' SECOND",
+                false => "CAST one side to the type of the other",
+            });
+    }
+    if let Some(rest) = text.strip_prefix("inconsistent data length across values list: got ")
+        && let [given, row, expected] = numbers(rest).as_slice()
+    {
+        let row_place = query.and_then(|query| span::find_values_row(query, *row));
+        let message = format!("row {} of VALUES has {given} values, the first one has {expected}", row + 1);
+        return Diagnostic::error(Code::TYPE_MISMATCH, message)
+            .label_opt(place.or(row_place), "this row")
+            .help("give every row the same number of values");
+    }
+    if let Some((_, found)) = text.split_once("annot access field at argument 1: type ") {
+        let found = found.split(" is not").next().unwrap_or(found);
+        return Diagnostic::error(Code::TYPE_MISMATCH, format!("a field is taken of a value that is {found}, not a ROW"))
+            .label_opt(place, "here")
+            .help("only a ROW has fields, written row.field; table.column needs the name or alias of a table in FROM");
+    }
     if has("different number of columns") {
         return Diagnostic::error(Code::TYPE_MISMATCH, "the queries of a UNION have different numbers of columns")
-            .label_opt(place, "here");
+            .label_opt(query.and_then(span::find_union).or(place), "does not fit the query before it")
+            .help("select the same number of columns in both");
     }
     if has("Incompatible inputs for Union") {
         return Diagnostic::error(Code::TYPE_MISMATCH, "the queries of a UNION have columns of different types")
@@ -210,6 +234,64 @@ fn function_in(message: &str) -> Option<&str> {
     None
 }
 
+/// Operator and types of a message about an operator between types that do not fit.
+fn operands(text: &str) -> Option<(&str, &str, &str)> {
+    if let Some(rest) = text.strip_prefix("cannot coerce arithmetic expression ") {
+        let rest = rest.strip_suffix(" to valid types")?;
+        return [" + ", " - ", " * ", " / ", " % "].into_iter().find_map(|operator| {
+            let (left, right) = rest.split_once(operator)?;
+            Some((operator.trim(), left, right))
+        });
+    }
+    let rest = text.strip_prefix("there isn't a common type to coerce ")?;
+    let (types, operator) = rest.strip_suffix(" expression")?.rsplit_once(" in ")?;
+    let (left, right) = types.split_once(" and ")?;
+    Some((operator, left, right))
+}
+
+/// The numbers in a text.
+fn numbers(text: &str) -> Vec<usize> {
+    text.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
+}
+
+/// DataFusion's names of types as SQL has them.
+fn with_sql_types(text: &str) -> String {
+    const NAMES: &[(&str, &str)] = &[
+        ("Utf8", "STRING"),
+        ("Boolean", "BOOLEAN"),
+        ("Int8", "TINYINT"),
+        ("Int16", "SMALLINT"),
+        ("Int32", "INT"),
+        ("Int64", "BIGINT"),
+        ("Float32", "FLOAT"),
+        ("Float64", "DOUBLE"),
+        ("Date32", "DATE"),
+        ("Binary", "BYTES"),
+        ("Decimal128", "DECIMAL"),
+        ("Timestamp(µs)", "TIMESTAMP"),
+        ("Timestamp(ns)", "TIMESTAMP"),
+        ("Timestamp(µs, \"UTC\")", "TIMESTAMP_LTZ"),
+        ("Time64(µs)", "TIME"),
+        ("Interval(MonthDayNano)", "INTERVAL"),
+    ];
+    let mut out = text.to_string();
+    for (theirs, ours) in NAMES {
+        // A whole word only: UInt8 is no TINYINT, LargeUtf8 no STRING.
+        let mut from = 0;
+        while let Some(at) = out[from..].find(theirs).map(|at| at + from) {
+            let end = at + theirs.len();
+            let is_part = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+            if is_part(out[..at].chars().next_back()) || is_part(out[end..].chars().next()) {
+                from = end;
+            } else {
+                out.replace_range(at..end, ours);
+                from = at + ours.len();
+            }
+        }
+    }
+    out
+}
+
 /// The first text between double quotes.
 fn quoted(text: &str) -> Option<&str> {
     text.split('"').nth(1)
@@ -221,9 +303,10 @@ pub(crate) fn one_line(message: &str) -> String {
     let line =
         ["Error during planning: ", "Execution error: "].iter().fold(line, |line, lead| line.strip_prefix(lead).unwrap_or(line));
     let line = line.trim_end_matches('.');
+    let line = with_sql_types(line);
     let mut chars = line.chars();
     match (chars.next(), chars.clone().next()) {
         (Some(first), Some(second)) if !second.is_uppercase() => first.to_lowercase().chain(chars).collect(),
-        _ => line.to_string(),
+        _ => line,
     }
 }

@@ -136,6 +136,28 @@ pub(crate) fn find_condition(query: &ast::Query) -> Option<Span> {
     }
 }
 
+/// Where row `index` of the VALUES that are `query` stands.
+pub(crate) fn find_values_row(query: &ast::Query, index: usize) -> Option<Span> {
+    match &*query.body {
+        ast::SetExpr::Values(values) => values.rows.get(index)?.iter().fold(None, |found, value| union(found, of(value))),
+        ast::SetExpr::Query(inner) => find_values_row(inner, index),
+        _ => None,
+    }
+}
+
+/// Where the string literal `text` first stands in `query`.
+pub(crate) fn find_text(query: &ast::Query, text: &str) -> Option<Span> {
+    let place = |value: &ast::ValueWithSpan| match &value.value {
+        ast::Value::SingleQuotedString(found) if found == text => of_parser(value.span),
+        _ => None,
+    };
+    find(query, |expr| match expr {
+        ast::Expr::Value(value) => place(value),
+        ast::Expr::TypedString(typed) => place(&typed.value),
+        _ => None,
+    })
+}
+
 /// The place of the second query of the first UNION of `query`.
 pub(crate) fn find_union(query: &ast::Query) -> Option<Span> {
     match &*query.body {

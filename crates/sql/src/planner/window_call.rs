@@ -149,10 +149,13 @@ impl Arguments {
         let count = args.len();
         let mut values: Vec<Option<Expr>> = vec![None; parameters.len()];
         for (position, arg) in args.into_iter().enumerate() {
+            let unknown =
+                |name: &Ident| bad(format!("{} has no argument \"{}\"", function.name(), name.value), span::of_parser(name.span));
             let (index, value) = match arg {
-                FunctionArg::Unnamed(value) => (Some(position), value),
-                FunctionArg::Named { name, arg, .. } => (parameter(function, &name), arg),
-                FunctionArg::ExprNamed { name: Expr::Identifier(name), arg, .. } => (parameter(function, &name), arg),
+                FunctionArg::Unnamed(value) => (position, value),
+                FunctionArg::Named { name, arg, .. } | FunctionArg::ExprNamed { name: Expr::Identifier(name), arg, .. } => {
+                    (parameter(function, &name).ok_or_else(|| unknown(&name))?, arg)
+                }
                 FunctionArg::ExprNamed { name, .. } => {
                     return Err(bad(format!("{} has no argument {name}", function.name()), span::of(&name)));
                 }
@@ -160,10 +163,13 @@ impl Arguments {
             let FunctionArgExpr::Expr(value) = value else {
                 return Err(bad(format!("{} cannot take *", function.name()), place));
             };
-            match index.and_then(|index| values.get_mut(index)) {
+            match values.get_mut(index) {
                 Some(slot @ None) => *slot = Some(value),
                 Some(Some(_)) => return Err(bad(format!("an argument of {} is given twice", function.name()), span::of(&value))),
-                None => return Err(bad(format!("{} has no such argument", function.name()), span::of(&value))),
+                None => {
+                    let message = format!("{} takes at most {} arguments, {count} are given", function.name(), parameters.len());
+                    return Err(bad(message, span::of(&value)));
+                }
             }
         }
         let required = parameters.len() - 1;
@@ -272,14 +278,7 @@ fn parameter(function: WindowFunction, name: &Ident) -> Option<usize> {
 /// The window size is not a whole number of steps.
 pub(crate) fn not_multiple(window: &str, step_name: &str, size_ms: i64, step_ms: i64, place: Option<Span>) -> Diagnostic {
     let text = thalweg_plan::duration_text;
-    let divisors: Vec<String> = [2, 3, 4, 5, 6, 10, 12]
-        .into_iter()
-        .filter(|parts| size_ms % parts == 0 && size_ms / parts != step_ms)
-        .map(|parts| size_ms / parts)
-        .filter(|length| *length % 1_000 == 0 || size_ms < 1_000)
-        .take(2)
-        .map(text)
-        .collect();
+    let divisors: Vec<String> = divisors_around(size_ms, step_ms).into_iter().map(text).collect();
     let examples = if divisors.is_empty() { String::new() } else { format!(", such as {}", divisors.join(" or ")) };
     Diagnostic::error(
         Code::WINDOW_NOT_MULTIPLE,
@@ -287,6 +286,24 @@ pub(crate) fn not_multiple(window: &str, step_name: &str, size_ms: i64, step_ms:
     )
     .label_opt(place, step_name)
     .help(format!("choose a {step_name} that divides {}{examples}", text(size_ms)))
+}
+
+/// The nearest lengths below and above `step_ms` that divide `size_ms`, in the largest unit that has some: whole minutes before
+/// whole seconds.
+fn divisors_around(size_ms: i64, step_ms: i64) -> Vec<i64> {
+    // Further away no length is near any more; the search stays short for windows of years.
+    const STEPS_MAX: i64 = 10_000;
+    [86_400_000, 3_600_000, 60_000, 1_000, 1]
+        .into_iter()
+        .filter(|unit| step_ms % unit == 0 && size_ms % unit == 0)
+        .map(|unit| {
+            let (size, step) = (size_ms / unit, step_ms / unit);
+            let below = (1..step).rev().take(STEPS_MAX as usize).find(|length| size % length == 0);
+            let above = (step + 1..=size / 2).take(STEPS_MAX as usize).find(|length| size % length == 0);
+            below.into_iter().chain(above).map(|length| length * unit).collect::<Vec<i64>>()
+        })
+        .find(|found| !found.is_empty())
+        .unwrap_or_default()
 }
 
 fn input_factor(data: &Expr) -> Option<TableFactor> {

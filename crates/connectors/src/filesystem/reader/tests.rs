@@ -102,7 +102,7 @@ fn drain(reader: &mut dyn SourceReader, rows_max: usize) -> (Vec<String>, Vec<As
                 lines.extend(rows_text(&rows));
                 positions.push(Assignment { partition, position: Some(next) });
             }
-            SourceEvent::PartitionEnd(partition) => lines.push(format!("end of {partition}")),
+            SourceEvent::PartitionEnd(partition) | SourceEvent::CaughtUp(partition) => lines.push(format!("end of {partition}")),
             SourceEvent::Idle => return (lines, positions),
         }
     }

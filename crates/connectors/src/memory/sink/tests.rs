@@ -154,7 +154,7 @@ fn poll(reader: &mut dyn thalweg_core::SourceReader) -> String {
             format!("{partition} {:?} {:?} -> {}", column(0), column(1), next.next)
         }
         SourceEvent::Idle => "idle".to_string(),
-        SourceEvent::PartitionEnd(partition) => format!("{partition} ends"),
+        SourceEvent::PartitionEnd(partition) | SourceEvent::CaughtUp(partition) => format!("{partition} ends"),
     }
 }
 

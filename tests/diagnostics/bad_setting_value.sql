@@ -1,0 +1,2 @@
+SET 'execution.checkpointing.interval' = 'soon';
+SET 'table.local-time-zone' = 'Europe/Berlim';

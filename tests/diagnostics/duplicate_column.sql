@@ -1,0 +1,5 @@
+CREATE TABLE sales (
+  id BIGINT,
+  price DOUBLE,
+  id STRING
+) WITH ('connector' = 'blackhole');

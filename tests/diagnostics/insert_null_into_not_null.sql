@@ -1,0 +1,18 @@
+CREATE TABLE clicks (
+  user_id BIGINT,
+  url STRING,
+  amount DECIMAL(10, 2),
+  at TIMESTAMP(3),
+  WATERMARK FOR at AS at - INTERVAL '5' SECOND
+) WITH (
+  'connector' = 'kafka',
+  'topic' = 'clicks',
+  'properties.bootstrap.servers' = 'localhost:9092',
+  'scan.startup.mode' = 'earliest-offset',
+  'format' = 'json'
+);
+
+CREATE TABLE strict_totals (user_id BIGINT NOT NULL, total INT NOT NULL) WITH ('connector' = 'blackhole');
+
+INSERT INTO strict_totals (user_id)
+SELECT user_id FROM clicks;

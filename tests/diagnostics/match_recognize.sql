@@ -1,0 +1,22 @@
+CREATE TABLE clicks (
+  user_id BIGINT,
+  url STRING,
+  amount DECIMAL(10, 2),
+  at TIMESTAMP(3),
+  WATERMARK FOR at AS at - INTERVAL '5' SECOND
+) WITH (
+  'connector' = 'kafka',
+  'topic' = 'clicks',
+  'properties.bootstrap.servers' = 'localhost:9092',
+  'scan.startup.mode' = 'earliest-offset',
+  'format' = 'json'
+);
+
+SELECT *
+FROM clicks MATCH_RECOGNIZE (
+  PARTITION BY user_id
+  ORDER BY at
+  MEASURES A.at AS started
+  PATTERN (A B)
+  DEFINE A AS A.url = 'cart'
+);

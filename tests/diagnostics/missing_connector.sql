@@ -1,0 +1,5 @@
+CREATE TABLE clicks (url STRING) WITH (
+  'topic' = 'clicks'
+);
+
+SELECT url FROM clicks;

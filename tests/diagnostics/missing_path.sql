@@ -1,0 +1,6 @@
+CREATE TABLE lake (url STRING) WITH (
+  'connector' = 'filesystem',
+  'format' = 'parquet'
+);
+
+SELECT url FROM lake;

@@ -1,0 +1,4 @@
+CREATE TABLE sales (
+  id BIGINT,
+  PRIMARY KEY (id)
+) WITH ('connector' = 'blackhole');

@@ -1,0 +1,5 @@
+CREATE TABLE sales (
+  id BIGINT,
+  value DOUBLE,
+  day STRING
+) WITH ('connector' = 'blackhole');

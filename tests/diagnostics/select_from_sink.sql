@@ -1,0 +1,3 @@
+CREATE TABLE output (n BIGINT) WITH ('connector' = 'print');
+
+SELECT n FROM output;

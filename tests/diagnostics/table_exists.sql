@@ -1,0 +1,2 @@
+CREATE TABLE sales (id BIGINT) WITH ('connector' = 'blackhole');
+CREATE TABLE sales (id BIGINT) WITH ('connector' = 'blackhole');

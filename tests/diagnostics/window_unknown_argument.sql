@@ -1,0 +1,17 @@
+CREATE TABLE clicks (
+  user_id BIGINT,
+  url STRING,
+  amount DECIMAL(10, 2),
+  at TIMESTAMP(3),
+  WATERMARK FOR at AS at - INTERVAL '5' SECOND
+) WITH (
+  'connector' = 'kafka',
+  'topic' = 'clicks',
+  'properties.bootstrap.servers' = 'localhost:9092',
+  'scan.startup.mode' = 'earliest-offset',
+  'format' = 'json'
+);
+
+SELECT window_start, COUNT(*)
+FROM TABLE(HOP(DATA => TABLE clicks, TIMECOL => DESCRIPTOR(at), SLIDE => INTERVAL '1' MINUTE, WIDTH => INTERVAL '5' MINUTE))
+GROUP BY window_start, window_end;
