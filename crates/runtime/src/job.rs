@@ -179,9 +179,7 @@ impl Job {
         }
         let sources = match self.open_sources(&manifest) {
             Err(error) if error.kind == ErrorKind::Unavailable && self.stopper.is_set() => {
-                // Stopped before anything was read: there is nothing to checkpoint.
-                self.status.set_phase(JobPhase::Done);
-                return Ok(JobReport { epoch: manifest.epoch, finished: false, was_finished: false });
+                return Ok(self.stopped_at_start(&manifest));
             }
             sources => sources?,
         };
@@ -197,7 +195,12 @@ impl Job {
         let final_epoch = FinalEpoch::default();
         let wiring =
             Wiring { job: &self, manifest: &manifest, sinks: &sinks, sources, events, abort: abort.clone(), final_epoch };
-        let Wired { threads, controls, sources, source_tasks, ending_tasks, events, final_epoch } = wiring.start()?;
+        let Wired { threads, controls, sources, source_tasks, ending_tasks, events, final_epoch } = match wiring.start() {
+            Err(error) if error.kind == ErrorKind::Unavailable && self.stopper.is_set() => {
+                return Ok(self.stopped_at_start(&manifest));
+            }
+            wired => wired?,
+        };
         let has_logged_sinks = !delivery.deliverers.is_empty();
         let full_state_next = manifest.lanes != self.options.parallelism && manifest.epoch.0 > 0;
         let coordinator = Coordinator {
@@ -335,7 +338,7 @@ impl Job {
                 }
                 _ => continue,
             };
-            let partitions = self.retry_partitions(source.as_ref())?;
+            let partitions = self.retry_while_away(|| source.partitions())?;
             let bounded = source.is_bounded();
             let ends_time = bounded && self.options.mode == ReadMode::AsDeclared;
             let lanes = self.options.parallelism as usize;
@@ -363,18 +366,18 @@ impl Job {
         Ok(sources)
     }
 
-    /// Asks for the partitions, again and again while the server is away.
-    fn retry_partitions(&self, source: &dyn Source) -> Result<Vec<PartitionId>> {
+    /// Asks a server again and again while it is away. Patience and SIGTERM end it with the last error.
+    fn retry_while_away<T>(&self, mut action: impl FnMut() -> Result<T>) -> Result<T> {
         let start = self.clock.monotonic();
         let mut pause = Duration::from_millis(250);
         loop {
-            match source.partitions() {
+            match action() {
                 Err(error)
                     if error.kind == ErrorKind::Unavailable
                         && !self.stopper.is_set()
                         && self.clock.monotonic().saturating_sub(start) < self.options.patience =>
                 {
-                    tracing::debug!(error = error.full_message(), "source is away, trying again");
+                    tracing::debug!(error = error.full_message(), "a server is away, trying again");
                     self.status.set_phase(JobPhase::Connecting(error.full_message()));
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_secs(5));
@@ -382,6 +385,12 @@ impl Job {
                 result => return result,
             }
         }
+    }
+
+    /// Stopped before anything was read: there is nothing to checkpoint.
+    fn stopped_at_start(&self, manifest: &Manifest) -> JobReport {
+        self.status.set_phase(JobPhase::Done);
+        JobReport { epoch: manifest.epoch, finished: false, was_finished: false }
     }
 }
 
@@ -563,7 +572,7 @@ impl Wiring<'_> {
         let mut operator = match &node.kind {
             NodeKind::Source(_) | NodeKind::Values(_) => return Ok(Work::Root),
             NodeKind::Sink(sink) => {
-                let writer = self.sinks[&index].writer(lane)?;
+                let writer = self.job.retry_while_away(|| self.sinks[&index].writer(lane))?;
                 return Ok(Work::Sink { sink_id: sink.sink_id.clone(), writer });
             }
             NodeKind::WindowAggregate(_) => thalweg_ops::build_global(node, &schemas[0], &self.context(lane))?,

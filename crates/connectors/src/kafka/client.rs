@@ -39,9 +39,14 @@ impl Reports {
 
     /// Notes an error that the client met by itself.
     pub fn note_error(&self, reason: &str) {
-        tracing::warn!(reason, "kafka client reports an error");
+        // A client without brokers says so twenty times a second. Its log lines and the status of the job tell it once.
+        tracing::debug!(reason, "kafka client reports an error");
         self.errors.fetch_add(1, Ordering::SeqCst);
-        if let Ok(mut last) = self.last_error.lock() {
+        if let Ok(mut last) = self.last_error.lock()
+            && (last.is_none() || !reason.ends_with("brokers are down"))
+        {
+            // Why a connection failed tells more than that none is left. Times and counts would make each one look new.
+            let reason = reason.split_once(" (after ").map_or(reason, |(reason, _)| reason);
             *last = Some(reason.to_string());
         }
     }
@@ -187,6 +192,7 @@ pub fn unknown_topic(topic: &str, names: &[String], options: &Options, otherwise
 
 fn no_answer(client: &BaseConsumer<Reports>, options: &Options, error: KafkaError) -> Error {
     // Serves what the client has queued for us, such as why a connection failed.
+    client.poll(Duration::from_millis(50));
     while client.poll(Duration::ZERO).is_some() {}
     let servers = options.get("properties.bootstrap.servers").unwrap_or_default();
     match error.rdkafka_error_code() {
