@@ -19,7 +19,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 const MOTO_VERSION: &str = "5.2.5";
 
 /// A folder below the target folder, kept between runs.
-fn cache(name: &str) -> PathBuf {
+pub fn cache(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("real-parts").join(name);
     fs::create_dir_all(&path).expect("the target folder can be written");
     path
@@ -61,6 +61,20 @@ fn run(command: &mut Command, needs: &str) {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// A Python environment in `folder` with one package of PyPI in it, made at the first call and kept.
+pub fn python_venv(folder: &Path, package: &str, version: &str) -> PathBuf {
+    let venv = folder.join(format!("venv-{version}"));
+    let ready = venv.join("ready");
+    let needs = "Python 3 with venv (apt-get install python3-venv)";
+    if !ready.exists() {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv), needs);
+        let wanted = format!("{package}=={version}");
+        run(Command::new(venv.join("bin/pip")).args(["install", "-q", "--disable-pip-version-check", &wanted]), needs);
+        fs::write(&ready, "").expect("the venv can be written");
+    }
+    venv
 }
 
 /// A running Kafka broker.
@@ -190,15 +204,7 @@ pub fn s3() -> &'static S3 {
 impl S3 {
     fn start() -> Self {
         let folder = cache("moto");
-        let venv = folder.join(format!("venv-{MOTO_VERSION}"));
-        let ready = venv.join("ready");
-        let needs = "Python 3 with venv (apt-get install python3-venv)";
-        if !ready.exists() {
-            run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv), needs);
-            let wanted = format!("moto[server,s3]=={MOTO_VERSION}");
-            run(Command::new(venv.join("bin/pip")).args(["install", "-q", "--disable-pip-version-check", &wanted]), needs);
-            fs::write(&ready, "").expect("the venv can be written");
-        }
+        let venv = python_venv(&folder, "moto[server,s3]", MOTO_VERSION);
         let port = free_port();
         let program = venv.join("bin/moto_server");
         let text = port.to_string();

@@ -18,7 +18,7 @@ use crate::shop::{Shop, ShopEvent, TOPICS};
 
 const PARTITIONS: u32 = 4;
 /// Seconds of events that lie in the topics before the demo begins, so that the first windows close at once.
-const HISTORY_SECONDS: i64 = 180;
+const HISTORY_SECONDS: i64 = 125;
 const TICK: Duration = Duration::from_millis(100);
 
 /// What runs, and the SELECT that shows it.
@@ -97,8 +97,9 @@ pub fn run(arguments: &DemoArguments, clock: Arc<dyn Clock>, output: &RowOutput,
     generated?;
     let (files, bytes) = lake_size(&lake);
     say(&format!(
-        "\n{} events came in. The page views are a Parquet lake now: {files} files, {}, in\n  {}\nTry: duckdb -c \"SELECT page, count(*) FROM '{}/*/*.parquet' GROUP BY 1\"",
+        "\n{} events came in. The page views are a Parquet lake now: {files} file{}, {}, in\n  {}\nTry: duckdb -c \"SELECT page, count(*) FROM '{}/*/*.parquet' GROUP BY 1\"",
         crate::progress_line::grouped(published.load(Ordering::SeqCst)),
+        if files == 1 { "" } else { "s" },
         crate::progress_line::bytes_text(bytes),
         lake.display(),
         lake.display()
@@ -122,6 +123,7 @@ fn start(
             log_format: LogFormat::Text,
         },
         checkpoint_dir: Some(folder.join("checkpoints").join(pipeline.name).display().to_string()),
+        job_name: Some(pipeline.name.to_string()),
         parallelism: Some(1),
         until_caught_up: false,
         shows_progress: false,

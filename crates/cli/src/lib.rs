@@ -17,7 +17,7 @@ mod settings_file;
 mod shop;
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -73,6 +73,7 @@ fn shell(arguments: &ReplArguments, clock: Arc<dyn Clock>, output: &RowOutput) -
     let options = ScriptOptions {
         sql: arguments.sql.clone(),
         checkpoint_dir: None,
+        job_name: None,
         parallelism: None,
         until_caught_up: false,
         shows_progress: std::io::stderr().is_terminal(),
@@ -91,11 +92,18 @@ fn run_options(run: &RunArguments, clock: Arc<dyn Clock>) -> ScriptOptions {
     ScriptOptions {
         sql: run.sql.clone(),
         checkpoint_dir: run.checkpoint_dir.clone(),
+        job_name: Some(job_name(&run.files)),
         parallelism: run.parallelism,
         until_caught_up: run.until_caught_up,
         shows_progress: true,
         clock,
     }
+}
+
+/// The stems of the files, joined: `orders` for `pipelines/orders.sql`.
+fn job_name(files: &[PathBuf]) -> String {
+    let stems = files.iter().filter_map(|file| file.file_stem()).map(|stem| stem.to_string_lossy().into_owned());
+    stems.collect::<Vec<_>>().join("+")
 }
 
 /// A table on a terminal, JSON lines elsewhere.

@@ -9,6 +9,17 @@ use std::time::Duration;
 use thalweg_core::{Clock, EventTime};
 use thalweg_runtime::{JobPhase, JobStatus, StatusSnapshot};
 
+/// Whether a line is on the terminal now, so that whoever prints rows can take it away first.
+static DRAWN: AtomicBool = AtomicBool::new(false);
+
+/// Takes the progress line away before rows are printed to the same terminal; it comes back by itself.
+pub fn make_way() {
+    if DRAWN.swap(false, Ordering::SeqCst) {
+        let _ = write!(std::io::stderr(), "\r\x1b[2K");
+        let _ = std::io::stderr().flush();
+    }
+}
+
 const REDRAW: Duration = Duration::from_millis(500);
 /// A start that takes longer than this is explained.
 const LONG_START: Duration = Duration::from_secs(3);
@@ -31,12 +42,12 @@ impl ProgressLine {
         let thread_done = done.clone();
         let terminal = std::io::stderr().is_terminal();
         let thread = std::thread::spawn(move || {
-            let mut line = Line { terminal, last_reason: None, last: None, drawn: false, begin: clock.monotonic(), opens };
+            let mut line = Line { terminal, last_reason: None, last: None, begin: clock.monotonic(), opens };
             while !thread_done.load(Ordering::SeqCst) {
                 line.show(&status.snapshot(), clock.as_ref());
                 std::thread::park_timeout(REDRAW);
             }
-            line.clear();
+            make_way();
         });
         ProgressLine { done, thread: Some(thread) }
     }
@@ -57,7 +68,6 @@ struct Line {
     last_reason: Option<String>,
     /// Rows in, rows out and time at the last drawing, for rates.
     last: Option<(u64, u64, Duration)>,
-    drawn: bool,
     begin: Duration,
     /// What is opened first.
     opens: String,
@@ -74,7 +84,7 @@ impl Line {
             _ => None,
         };
         if reason.is_some() && reason != self.last_reason {
-            self.clear();
+            make_way();
             let _ = writeln!(std::io::stderr(), "{}", crate::secrets::scrub(reason.as_deref().unwrap_or_default()));
         }
         self.last_reason = reason;
@@ -93,14 +103,7 @@ impl Line {
             let text = line_text(snapshot, in_rate, out_rate, clock.wall_ms());
             let _ = write!(std::io::stderr(), "\r\x1b[2K{text}");
             let _ = std::io::stderr().flush();
-            self.drawn = true;
-        }
-    }
-
-    fn clear(&mut self) {
-        if self.drawn {
-            let _ = write!(std::io::stderr(), "\r\x1b[2K");
-            self.drawn = false;
+            DRAWN.store(true, Ordering::SeqCst);
         }
     }
 }
@@ -189,7 +192,7 @@ pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);

@@ -61,6 +61,7 @@ impl RowOutput {
         if target.closed {
             return Ok(());
         }
+        crate::progress_line::make_way();
         match target.out.write_all(bytes).and_then(|()| target.out.flush()) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == IoErrorKind::BrokenPipe => {
@@ -180,7 +181,7 @@ impl SinkWriter for TableLines {
     }
 }
 
-/// Rows as aligned text. Widths follow the header and the first rows; later cells that are wider are cut with `…`.
+/// Rows as aligned text. A wider cell makes its column wider and the header come again; only very long texts are cut with `…`.
 pub struct Table {
     /// One for each column, which it calls `v`.
     encoders: Vec<(SchemaRef, JsonEncoder)>,
@@ -210,10 +211,12 @@ impl Table {
         let cells = self.cells(rows)?;
         if self.widths.is_empty() {
             self.widths = self.names.iter().map(|name| name.chars().count()).collect();
-            for row in cells.iter().take(100) {
-                for (width, cell) in self.widths.iter_mut().zip(row) {
-                    *width = (*width).max(cell.chars().count()).min(CELL_CHARS_MAX);
-                }
+        }
+        for (column, cell) in cells.iter().flat_map(|row| (0..row.len()).zip(row)) {
+            let wanted = cell.chars().count().min(CELL_CHARS_MAX);
+            if self.widths[column] < wanted {
+                self.widths[column] = wanted;
+                self.rows_since_header = ROWS_PER_HEADER;
             }
         }
         let mut out = String::new();

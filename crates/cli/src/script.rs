@@ -86,6 +86,8 @@ impl Failure {
 pub struct ScriptOptions {
     pub sql: SqlArguments,
     pub checkpoint_dir: Option<String>,
+    /// What the job is called where nothing else tells jobs apart: the stem of its file. Without one, each run is a job of its own.
+    pub job_name: Option<String>,
     pub parallelism: Option<u32>,
     pub until_caught_up: bool,
     pub shows_progress: bool,
@@ -253,7 +255,7 @@ pub fn run_plan(session: &Session, plan: Plan, options: &ScriptOptions, output: 
         options: JobOptions {
             parallelism: parallelism(settings, options),
             mode: if options.until_caught_up { ReadMode::UntilCaughtUp } else { ReadMode::AsDeclared },
-            checkpoint_interval: checkpoint_interval(settings.duration("execution.checkpointing.interval"), &plan),
+            checkpoint_interval: checkpoint_interval(settings, &plan),
             durable: url.is_some(),
             allow_plan_change: false,
             time_zone: settings.time_zone().name().to_string(),
@@ -318,7 +320,8 @@ fn checkpoint_url(settings: &Settings, plan: &Plan, options: &ScriptOptions) -> 
         return None;
     }
     let set = || settings.get("execution.checkpointing.dir").map(str::to_string);
-    let embedded = || options.sql.embedded.as_ref().map(|dir| dir.join(".checkpoints").display().to_string());
+    let name = || options.job_name.clone().unwrap_or_else(|| SystemRand.unique_id());
+    let embedded = || options.sql.embedded.as_ref().map(|dir| dir.join(".checkpoints").join(name()).display().to_string());
     options.checkpoint_dir.clone().or_else(set).or_else(embedded)
 }
 
@@ -329,7 +332,9 @@ fn parallelism(settings: &Settings, options: &ScriptOptions) -> u32 {
 }
 
 /// 1 s where somebody may wait for rows in a topic, 10 s for files alone.
-fn checkpoint_interval(set: Option<Duration>, plan: &Plan) -> Duration {
+fn checkpoint_interval(settings: &Settings, plan: &Plan) -> Duration {
+    let name = "execution.checkpointing.interval";
+    let set = settings.duration(name).filter(|_| settings.is_set(name));
     let writes_topics = plan.nodes.iter().any(|node| match &node.kind {
         NodeKind::Sink(sink) => matches!(&sink.target, SinkTarget::Table(table) if table.connector() == Some("kafka")),
         _ => false,
@@ -342,7 +347,7 @@ fn refuse_promises_without_checkpoints(session: &Session, plan: &Plan) -> Result
     for node in &plan.nodes {
         if let NodeKind::Sink(sink) = &node.kind
             && let SinkTarget::Table(table) = &sink.target
-            && table.options.get("sink.delivery-guarantee") == Some("exactly-once")
+            && ["sink.delivery-guarantee", "sink.semantic"].iter().any(|name| table.options.get(name) == Some("exactly-once"))
         {
             let place = table.options.key_span("sink.delivery-guarantee").or(table.span);
             let mut finding = needs_checkpoints(&table.name).label_opt(place, "promised here");

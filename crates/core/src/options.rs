@@ -344,9 +344,11 @@ mod tests {
             [
                 "error[TW0303]: option \"mode\" cannot be \"fats\" (did you mean \"fast\"? It takes fast, safe)",
                 "error[TW0302]: unknown option \"pth\" for connector \"x\" (did you mean \"path\"?)",
-                "error[TW0304]: connector \"x\" needs the option \"path\" (add 'path' = '…': Where the files are.)",
+                "error[TW0304]: connector \"x\" needs the option \"path\" (did you mean \"path\"?)",
             ]
         );
+        let missing = Options::new().check("connector \"x\"", DEFINITIONS);
+        assert_eq!(missing[0].help.as_deref(), Some("add 'path' = '…': Where the files are."));
     }
 
     #[test]

@@ -63,3 +63,82 @@ fn only_input<'a>(node: &Node, input_schemas: &'a [SchemaRef]) -> Result<&'a Sch
         other => Err(Error::internal(format!("node {} has {} inputs in place of one", node.id, other.len()))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use datafusion::physical_expr::expressions::Column;
+    use thalweg_core::{Batch, ErrorKind, LaneId};
+    use thalweg_plan::{Expr, Filter, OperatorId, Project, Properties};
+
+    use super::*;
+    use crate::Output;
+
+    fn column(name: &str, index: usize, data_type: DataType) -> Expr {
+        Expr { physical: Arc::new(Column::new(name, index)), text: name.to_string(), data_type, nullable: true, span: None }
+    }
+
+    /// What an operator of `kind` gives for the rows (1, true), (2, null), (3, false), (4, true), weights 1, -1, 1, -1.
+    fn check(kind: NodeKind, schema: SchemaRef) -> Vec<Batch> {
+        let input: SchemaRef =
+            Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false), Field::new("wanted", DataType::Boolean, true)]));
+        let id = OperatorId("node".to_string());
+        let node = Node { id, kind, inputs: vec![], schema, properties: Properties::default(), span: None };
+        let context = OperatorContext { lane: LaneId(0), lanes: 1, key_groups: 0..128, batch_rows: 100 };
+        let mut operator = build(&node, std::slice::from_ref(&input), &context).unwrap();
+        let wanted = BooleanArray::from(vec![Some(true), None, Some(false), Some(true)]);
+        let rows = RecordBatch::try_new(input, vec![Arc::new(Int64Array::from(vec![1, 2, 3, 4])), Arc::new(wanted)]).unwrap();
+        let weights = Some(Int64Array::from(vec![1, -1, 1, -1]));
+        let row_watermarks = Some(Int64Array::from(vec![10, 20, 30, 40]));
+        let mut out = Output::default();
+        operator.on_batch(0, Batch { rows, weights, row_watermarks }, &mut out).unwrap();
+        out.batches
+    }
+
+    #[test]
+    fn filters_keep_what_is_true_and_its_hidden_columns() {
+        let predicate = column("wanted", 1, DataType::Boolean);
+        let batches = check(NodeKind::Filter(Filter { predicate }), Arc::new(Schema::empty()));
+        assert_eq!(batches[0].column(0).as_primitive::<Int64Type>().values(), &[1, 4]);
+        assert_eq!(batches[0].weights.as_ref().unwrap().values(), &[1, -1]);
+        assert_eq!(batches[0].row_watermarks.as_ref().unwrap().values(), &[10, 40]);
+    }
+
+    #[test]
+    fn projections_may_have_no_columns() {
+        let one = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+        let batches = check(NodeKind::Project(Project { exprs: vec![column("id", 0, DataType::Int64)] }), one.clone());
+        assert_eq!(batches[0].schema(), one);
+        assert_eq!(batches[0].weights.as_ref().unwrap().values(), &[1, -1, 1, -1]);
+        let batches = check(NodeKind::Project(Project { exprs: vec![] }), Arc::new(Schema::empty()));
+        assert_eq!((batches[0].num_rows(), batches[0].rows.num_columns()), (4, 0));
+    }
+
+    #[test]
+    fn unions_have_names_of_their_own() {
+        let names = ["a", "b"].map(|name| Field::new(name, DataType::Int64, true));
+        let schema = Arc::new(Schema::new(vec![names[0].clone(), names[1].clone().with_data_type(DataType::Boolean)]));
+        let batches = check(NodeKind::Union, schema.clone());
+        assert_eq!((batches[0].schema(), batches[0].num_rows()), (schema, 4));
+    }
+
+    #[test]
+    fn other_nodes_are_not_one_operator() {
+        let kind = NodeKind::Values(RecordBatch::new_empty(Arc::new(Schema::empty())));
+        let node = Node {
+            id: OperatorId("node".to_string()),
+            kind,
+            inputs: vec![],
+            schema: Arc::new(Schema::empty()),
+            properties: Properties::default(),
+            span: None,
+        };
+        let context = OperatorContext { lane: LaneId(0), lanes: 1, key_groups: 0..128, batch_rows: 100 };
+        let kind = |result: Result<Box<dyn Operator>>| result.err().map(|error| error.kind);
+        assert_eq!(kind(build(&node, &[], &context)), Some(ErrorKind::Internal));
+        assert_eq!(kind(build_local(&node, &node.schema, &context)), Some(ErrorKind::Internal));
+    }
+}

@@ -237,9 +237,9 @@ mod tests {
         let numbers: ArrayRef = Arc::new(Int32Array::from(vec![Some(-2), None]));
         assert_eq!(hashes(&[numbers]), [bytes_hash(&[&[1], &(-2_i64).to_le_bytes()]), bytes_hash(&[&[0]])]);
         let days: ArrayRef = Arc::new(Date32Array::from(vec![7]));
-        assert_eq!(hashes(&[days.clone()]), [bytes_hash(&[&[1], &7_i64.to_le_bytes()])]);
+        assert_eq!(hashes(std::slice::from_ref(&days)), [bytes_hash(&[&[1], &7_i64.to_le_bytes()])]);
         let words: ArrayRef = Arc::new(StringArray::from(vec!["ab"]));
-        assert_eq!(hashes(&[words.clone()]), [bytes_hash(&[&[5], &2_u32.to_le_bytes(), b"ab"])]);
+        assert_eq!(hashes(std::slice::from_ref(&words)), [bytes_hash(&[&[5], &2_u32.to_le_bytes(), b"ab"])]);
         assert_eq!(hashes(&[words, days]), [bytes_hash(&[&[5], &2_u32.to_le_bytes(), b"ab", &[1], &7_i64.to_le_bytes()])]);
         let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([Some([Some(3), None])]));
         assert_eq!(hashes(&[lists]), [bytes_hash(&[&[6], &2_u32.to_le_bytes(), &[1], &3_i64.to_le_bytes(), &[0]])]);

@@ -1,6 +1,11 @@
 //! How a source partition's watermark follows its rows.
 
 use arrow::array::{Array, Int64Array, RecordBatch};
+use arrow::compute::kernels::arity::unary;
+use arrow::datatypes::Int64Type;
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::Operator as SqlOperator;
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
 use thalweg_core::{Batch, EventTime, Result};
 use thalweg_plan::{Expr, Watermark};
 
@@ -20,6 +25,8 @@ pub const DEFAULT_MAX_FUTURE_MS: i64 = 86_400_000;
 pub struct WatermarkGenerator {
     time_column: usize,
     expr: Expr,
+    /// Set when the expression is just "the time column minus so much", which needs no evaluation.
+    delay_ms: Option<i64>,
     max_future_ms: i64,
     current: EventTime,
     newest: EventTime,
@@ -32,6 +39,7 @@ impl WatermarkGenerator {
         WatermarkGenerator {
             time_column: watermark.time_column,
             expr: watermark.expr.clone(),
+            delay_ms: fixed_delay_ms(watermark),
             max_future_ms,
             current: EventTime::MIN,
             newest: EventTime::MIN,
@@ -48,7 +56,10 @@ impl WatermarkGenerator {
     pub fn advance(&mut self, rows: RecordBatch, wall_now: Option<EventTime>) -> Result<Batch> {
         let name = rows.schema_ref().field(self.time_column).name().clone();
         let times = event_times(rows.column(self.time_column), &name)?;
-        let candidates = milliseconds(&evaluate(&self.expr, &rows)?)?;
+        let candidates = match self.delay_ms {
+            Some(delay_ms) => unary::<Int64Type, _, Int64Type>(&times, |time| time.saturating_sub(delay_ms)),
+            None => milliseconds(&evaluate(&self.expr, &rows)?)?,
+        };
         let latest = wall_now.map_or(EventTime::MAX, |now| now.saturating_add_ms(self.max_future_ms)).0;
 
         let before = self.current.0;
@@ -105,13 +116,32 @@ impl WatermarkGenerator {
     }
 }
 
+/// The delay when the watermark is the time column minus a constant interval of whole milliseconds, as most are. Subtracting
+/// calendar intervals row by row costs several times as much as all else that is done here.
+fn fixed_delay_ms(watermark: &Watermark) -> Option<i64> {
+    let subtraction = watermark.expr.physical.downcast_ref::<BinaryExpr>()?;
+    let column = subtraction.left().downcast_ref::<Column>()?;
+    let delay = subtraction.right().downcast_ref::<Literal>()?;
+    if column.index() != watermark.time_column || *subtraction.op() != SqlOperator::Minus {
+        return None;
+    }
+    match delay.value() {
+        ScalarValue::IntervalMonthDayNano(Some(interval)) if interval.months == 0 && interval.nanoseconds % 1_000_000 == 0 => {
+            Some(i64::from(interval.days) * 86_400_000 + interval.nanoseconds / 1_000_000)
+        }
+        ScalarValue::IntervalDayTime(Some(interval)) => {
+            Some(i64::from(interval.days) * 86_400_000 + i64::from(interval.milliseconds))
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use arrow::array::TimestampMicrosecondArray;
-    use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
-    use datafusion::physical_expr::expressions::Column;
+    use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, Schema, TimeUnit};
     use proptest::prelude::*;
     use thalweg_core::ErrorKind;
 
@@ -124,12 +154,13 @@ mod tests {
         WatermarkGenerator::new(&Watermark { time_column: 0, expr, idle_timeout_ms: None }, 1_000)
     }
 
-    fn rows(values: &[(Option<i64>, Option<i64>)]) -> RecordBatch {
+    /// Microseconds of `ts` and `w`.
+    type Times = (Option<i64>, Option<i64>);
+
+    fn rows(values: &[Times]) -> RecordBatch {
         let data_type = DataType::Timestamp(TimeUnit::Microsecond, None);
         let schema = Schema::new(vec![Field::new("ts", data_type.clone(), true), Field::new("w", data_type, true)]);
-        let column = |pick: fn(&(Option<i64>, Option<i64>)) -> Option<i64>| {
-            Arc::new(TimestampMicrosecondArray::from_iter(values.iter().map(pick)))
-        };
+        let column = |pick: fn(&Times) -> Option<i64>| Arc::new(TimestampMicrosecondArray::from_iter(values.iter().map(pick)));
         RecordBatch::try_new(Arc::new(schema), vec![column(|row| row.0), column(|row| row.1)]).unwrap()
     }
 
@@ -168,6 +199,29 @@ mod tests {
         let batch = generator.advance(at_ms(&[(10, 10), (9_000, 9_000), (11, 11)]), Some(EventTime(500))).unwrap();
         assert!(batch.row_watermarks.is_none());
         assert_eq!((generator.current(), generator.far_future_rows()), (EventTime(11), 1));
+    }
+
+    #[test]
+    fn a_fixed_delay_is_as_the_expression() {
+        let data_type = DataType::Timestamp(TimeUnit::Microsecond, None);
+        for (days, nanoseconds, is_fixed) in
+            [(0, 5_000_000, true), (2, 0, true), (-1, 1_000_000, true), (0, 5_000_001_000, false), (0, 500_000, false)]
+        {
+            let delay = ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano::new(0, days, nanoseconds)));
+            let physical =
+                Arc::new(BinaryExpr::new(Arc::new(Column::new("ts", 0)), SqlOperator::Minus, Arc::new(Literal::new(delay))));
+            let expr = Expr { physical, text: String::new(), data_type: data_type.clone(), nullable: true, span: None };
+            let watermark = Watermark { time_column: 0, expr, idle_timeout_ms: None };
+            let mut fast = WatermarkGenerator::new(&watermark, 0);
+            assert_eq!(fast.delay_ms.is_some(), is_fixed);
+            let mut slow = WatermarkGenerator { delay_ms: None, ..fast.clone() };
+            for time in [-7_001, 1_999, 1_000_123] {
+                let batch = rows(&[(Some(time), None)]);
+                fast.advance(batch.clone(), None).unwrap();
+                slow.advance(batch, None).unwrap();
+                assert_eq!(fast.current(), slow.current(), "{time} - {days} days {nanoseconds} ns");
+            }
+        }
     }
 
     proptest! {

@@ -18,6 +18,7 @@ mod bucket;
 mod global;
 mod group_table;
 mod hop_blocks;
+mod lateness;
 mod layout;
 mod local;
 

@@ -48,19 +48,30 @@ impl WindowBounds {
         }
     }
 
-    /// The end of the window behind the one that ends at `end`, among those that hold the slice.
-    pub(crate) fn next_end(&self, slice_end: i64, end: i64) -> Option<i64> {
-        let (step, last) = match self.kind {
-            WindowKind::Tumble { .. } => return None,
+    /// The last window end of the windows that hold the slice.
+    pub(crate) fn last_end(&self, slice_end: i64) -> i64 {
+        match self.kind {
+            WindowKind::Tumble { .. } => slice_end,
             WindowKind::Hop { slide_ms, size_ms } => {
                 let slice_start = slice_end.saturating_sub(self.slice_ms);
-                (slide_ms, self.align_down(slice_start, slide_ms).saturating_add(size_ms))
+                self.align_down(slice_start, slide_ms).saturating_add(size_ms)
             }
-            WindowKind::Cumulate { step_ms, size_ms } => {
-                (step_ms, self.align_down(slice_end.saturating_sub(1), size_ms).saturating_add(size_ms))
-            }
-        };
-        end.checked_add(step).filter(|next| *next <= last)
+            WindowKind::Cumulate { size_ms, .. } => self.align_down(slice_end.saturating_sub(1), size_ms).saturating_add(size_ms),
+        }
+    }
+
+    /// From the end of one window of a slice to that of its next.
+    pub(crate) fn end_step(&self) -> i64 {
+        match self.kind {
+            WindowKind::Tumble { size_ms } => size_ms,
+            WindowKind::Hop { slide_ms, .. } => slide_ms,
+            WindowKind::Cumulate { step_ms, .. } => step_ms,
+        }
+    }
+
+    /// The end of the window behind the one that ends at `end`, among those that hold the slice.
+    pub(crate) fn next_end(&self, slice_end: i64, end: i64) -> Option<i64> {
+        end.checked_add(self.end_step()).filter(|next| *next <= self.last_end(slice_end))
     }
 
     /// The start of the window that ends at `end`.

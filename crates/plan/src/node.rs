@@ -49,6 +49,7 @@ pub struct Node {
     pub span: Option<Span>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "a plan has few nodes, and sources are the ones that are looked at")]
 #[derive(Clone, Debug)]
 pub enum NodeKind {
     Source(SourceNode),

@@ -23,7 +23,7 @@ use crate::fragment::{CutEdge, Fragment, cut};
 use crate::progress::SourceProgress;
 use crate::source_task::{Control, Root, SourceTask};
 use crate::status::{JobPhase, JobStatus};
-use crate::task::{Body, InputQueue, QueueTask, Route, Stop, Target, TaskNode, Work};
+use crate::task::{Body, InputQueue, Pressure, QueueTask, Route, Stop, Target, TaskNode, Work};
 use crate::uploader::Uploader;
 use crate::values::ValuesSource;
 
@@ -193,8 +193,16 @@ impl Job {
         };
         let (uploads, upload_thread) = uploader.start((self.rand)());
         let final_epoch = FinalEpoch::default();
-        let wiring =
-            Wiring { job: &self, manifest: &manifest, sinks: &sinks, sources, events, abort: abort.clone(), final_epoch };
+        let wiring = Wiring {
+            job: &self,
+            manifest: &manifest,
+            sinks: &sinks,
+            sources,
+            events,
+            abort: abort.clone(),
+            pressure: Pressure::default(),
+            final_epoch,
+        };
         let Wired { threads, controls, sources, source_tasks, ending_tasks, events, final_epoch } = match wiring.start() {
             Err(error) if error.kind == ErrorKind::Unavailable && self.stopper.is_set() => {
                 return Ok(self.stopped_at_start(&manifest));
@@ -349,6 +357,12 @@ impl Job {
                     known.push(PartitionProgress { partition, position: None, watermark: EventTime::MIN, ended: false });
                 }
             }
+            // All partitions are known before any lane reads: a lane that starts late must hold back the watermark of the others.
+            let progress = Arc::new(SourceProgress::new(idle_timeout, !bounded && idle_timeout.is_some(), ends_time));
+            let now = self.clock.monotonic();
+            for PartitionProgress { partition, watermark, ended, .. } in &known {
+                progress.add(partition.clone(), *watermark, *ended, now);
+            }
             let mut assigned = vec![vec![]; lanes];
             for (number, partition) in known.into_iter().enumerate() {
                 assigned[number % lanes].push(partition);
@@ -356,7 +370,7 @@ impl Job {
             sources.push(OpenSource {
                 node: index,
                 operator: node.id.0.clone(),
-                progress: Arc::new(SourceProgress::new(idle_timeout, !bounded && idle_timeout.is_some(), ends_time)),
+                progress,
                 source,
                 assigned,
                 ends_time,
@@ -410,6 +424,7 @@ struct Wiring<'a> {
     sources: Vec<OpenSource>,
     events: EventSender,
     abort: Abort,
+    pressure: Pressure,
     final_epoch: FinalEpoch,
 }
 
@@ -422,6 +437,9 @@ struct Wired {
     events: EventSender,
     final_epoch: FinalEpoch,
 }
+
+/// A task that is ready to run on a thread of its own.
+type TaskRun = Box<dyn FnOnce() -> Result<(), Stop> + Send>;
 
 /// The sending ends of a cut edge, by producing lane then receiving lane.
 type EdgeSenders = Vec<Vec<Sender<thalweg_core::Message>>>;
@@ -438,7 +456,7 @@ impl Wiring<'_> {
                 senders.insert((edge.consumer, edge.port), edge_senders);
             }
         }
-        let mut tasks: Vec<(String, Box<dyn FnOnce() -> Result<(), Stop> + Send>)> = vec![];
+        let mut tasks: Vec<(String, TaskRun)> = vec![];
         let mut controls = vec![];
         let mut watched = Sources { all: vec![], lanes: lanes as usize };
         let mut ending_tasks = 0;
@@ -558,6 +576,8 @@ impl Wiring<'_> {
             events: self.events.clone(),
             status: self.job.status.clone(),
             stores_state: self.job.options.durable,
+            pressure: self.pressure.clone(),
+            asked_for_epoch: false,
         })
     }
 
@@ -645,12 +665,14 @@ impl Wiring<'_> {
             final_epoch: self.final_epoch.clone(),
             clock: self.job.clock.clone(),
             ends_time: source.ends_time,
+            is_endless: !source.ends_time && !self.job.plan.nodes[source.node].properties.bounded,
             finishes: source.finishes,
+            until_caught_up: self.job.options.mode == ReadMode::UntilCaughtUp,
             delay_ms: 0,
         }
     }
 
-    fn spawn(&self, name: String, run: Box<dyn FnOnce() -> Result<(), Stop> + Send>) -> Result<JoinHandle<()>> {
+    fn spawn(&self, name: String, run: TaskRun) -> Result<JoinHandle<()>> {
         let events = self.events.clone();
         let task = name.clone();
         std::thread::Builder::new()

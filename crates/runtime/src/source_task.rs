@@ -62,8 +62,12 @@ pub struct SourceTask {
     pub clock: Arc<dyn Clock>,
     /// Whether the end of all partitions ends the input (a bounded source, read as declared).
     pub ends_time: bool,
+    /// Whether the table has no end as declared, however it is read in this run: then a row from the far future must not end
+    /// all windows.
+    pub is_endless: bool,
     /// Whether this lane can be done before the job is stopped: the source is bounded, or read only until caught up.
     pub finishes: bool,
+    pub until_caught_up: bool,
     /// How far the watermark trails the newest event, learnt from the rows; for the wall-clock advance.
     pub delay_ms: i64,
 }
@@ -81,7 +85,9 @@ impl SourceTask {
             if self.handle_control(&mut reading)? {
                 return Ok(());
             }
-            if !reading.finished {
+            if self.body.pressure.is_high() {
+                std::thread::sleep(POLL_WAIT);
+            } else if !reading.finished {
                 self.poll(&mut reading)?;
             }
             self.send_watermark(&mut reading)?;
@@ -175,7 +181,10 @@ impl SourceTask {
             SourceEvent::Rows { partition, rows, next, skipped } => self.on_rows(reading, &partition, rows, next, skipped)?,
             SourceEvent::PartitionEnd(partition) => {
                 if let Some(state) = reading.partitions.get_mut(&partition) {
-                    state.ended = true;
+                    // A file that is read to its end in a scheduled run may have grown before the next.
+                    let for_good = !self.until_caught_up;
+                    state.ended = for_good;
+                    state.caught_up = !for_good;
                 }
                 self.progress.on_end(&partition);
                 self.body.events.send(Event::Progress);
@@ -213,7 +222,7 @@ impl SourceTask {
             let batch = match &mut state.generator {
                 None => Batch::append(rows),
                 Some(generator) => {
-                    let wall_now = (!self.source.is_bounded()).then(|| EventTime(self.clock.wall_ms()));
+                    let wall_now = self.is_endless.then(|| EventTime(self.clock.wall_ms()));
                     let far_future_before = generator.far_future_rows();
                     let batch = generator
                         .advance(rows, wall_now)

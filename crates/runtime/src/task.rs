@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Select, Sender};
 use thalweg_core::{Batch, Epoch, Error, EventTime, LaneId, Message, OutputSegment, Result, SinkWriter};
@@ -95,10 +96,35 @@ pub struct Body {
     pub status: Arc<JobStatus>,
     /// Whether snapshots of operator state are wanted; sinks prepare in any case.
     pub stores_state: bool,
+    pub pressure: Pressure,
+    /// Whether an early epoch was asked for since the last barrier.
+    pub asked_for_epoch: bool,
 }
 
-/// Output bytes that a lane's sinks may buffer before an early epoch is asked for.
-const BUFFERED_OUTPUT_BYTES_MAX: usize = 64 << 20;
+/// Output bytes that a sink's lane may buffer before an early epoch is asked for.
+const EARLY_EPOCH_BYTES: usize = 64 << 20;
+
+/// Output bytes over all sinks from which on sources pause: the epoch that would take them cannot commit, because a target
+/// is away.
+const PAUSE_BYTES: usize = 256 << 20;
+
+/// How much output waits in the sinks of a job for its epoch to close.
+#[derive(Clone, Default)]
+pub struct Pressure(Arc<AtomicUsize>);
+
+impl Pressure {
+    pub fn is_high(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > PAUSE_BYTES
+    }
+
+    fn change(&self, before: usize, after: usize) {
+        if after >= before {
+            self.0.fetch_add(after - before, Ordering::Relaxed);
+        } else {
+            self.0.fetch_sub(before - after, Ordering::Relaxed);
+        }
+    }
+}
 
 impl Body {
     /// Rows enter at `node`, `port`, and run through the fragment.
@@ -111,9 +137,13 @@ impl Body {
             Work::Root => out.push(batch),
             Work::Operator(operator) => operator.on_batch(port, batch, &mut out)?,
             Work::Sink { sink_id, writer } => {
+                let before = writer.buffered_bytes();
                 writer.write(&batch)?;
+                let after = writer.buffered_bytes();
+                self.pressure.change(before, after);
                 self.status.on_rows_out(sink_id, batch.num_rows() as u64);
-                if writer.buffered_bytes() > BUFFERED_OUTPUT_BYTES_MAX {
+                if after > EARLY_EPOCH_BYTES && !self.asked_for_epoch {
+                    self.asked_for_epoch = true;
                     self.events.send(Event::OutputIsLarge);
                 }
             }
@@ -187,7 +217,9 @@ impl Body {
                     }
                 }
                 Work::Sink { sink_id, writer } => {
+                    let before = writer.buffered_bytes();
                     let segments = writer.prepare(epoch)?;
+                    self.pressure.change(before, writer.buffered_bytes());
                     if !segments.is_empty() {
                         snapshot.segments.push((sink_id.clone(), segments));
                     }
@@ -197,6 +229,7 @@ impl Body {
         for route in 0..self.routes.len() {
             self.broadcast(route, &Message::Barrier(epoch))?;
         }
+        self.asked_for_epoch = false;
         self.report_metrics();
         self.events.send(Event::Snapshot(snapshot));
         Ok(())

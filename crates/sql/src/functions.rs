@@ -16,6 +16,7 @@ mod digest;
 mod encoding;
 pub mod expr_planner;
 mod float;
+mod integer;
 mod json;
 mod json_path;
 mod number;
@@ -111,6 +112,7 @@ fn definitions() -> Vec<Definition> {
     definitions.extend(rounding::definitions());
     definitions.extend(decimal::definitions());
     definitions.extend(float::definitions());
+    definitions.extend(integer::definitions());
     definitions.extend(conditional::definitions());
     definitions.extend(time::definitions());
     definitions.extend(time_field::definitions());
@@ -123,30 +125,4 @@ fn definitions() -> Vec<Definition> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_lower_case_and_unique() {
-        let context = FunctionContext { time_zone: chrono_tz::UTC, clock: Arc::new(thalweg_core::ManualClock::default()) };
-        let mut seen = HashSet::new();
-        for function in all(&context) {
-            assert_eq!(function.name(), function.name().to_lowercase());
-            assert!(seen.insert(function.name().to_string()), "{} is defined twice", function.name());
-        }
-        assert!(seen.contains("split_index") && seen.contains("array_append") && seen.contains("coalesce"));
-    }
-
-    #[test]
-    fn no_name_of_datafusion_is_lost() {
-        let names = names();
-        let theirs = datafusion::functions::all_default_functions()
-            .into_iter()
-            .chain(datafusion::functions_nested::all_default_nested_functions());
-        for function in theirs {
-            for name in std::iter::once(function.name().to_string()).chain(function.aliases().iter().cloned()) {
-                assert!(names.contains(&name), "{name} is lost");
-            }
-        }
-    }
-}
+mod tests;

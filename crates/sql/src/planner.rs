@@ -31,6 +31,7 @@ mod source;
 mod span;
 mod text;
 mod type_name;
+mod values;
 mod window_aggregate;
 mod window_call;
 mod window_node;

@@ -95,6 +95,7 @@ pub struct ColumnDeclaration {
     pub comment: Option<String>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "a declaration is read once, and few are alive")]
 #[derive(Clone, Debug)]
 pub enum ColumnDeclarationKind {
     Physical {

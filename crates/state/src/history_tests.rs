@@ -163,7 +163,8 @@ fn another_plan_is_refused_and_nothing_is_written() {
     let mut other = Run::new(raw, 2);
     let error = other.claim_as("plan-2", ClaimOptions::default()).unwrap_err();
     assert_eq!(error.kind, ErrorKind::User);
-    assert!(error.message.contains("new: plan-2 (Filter); gone: plan-1 (Filter)"), "{}", error.message);
+    let help = error.help.expect("it names the differences");
+    assert!(help.ends_with("new: plan-2 (Filter)\ngone: plan-1 (Filter)"), "{help}");
     assert_eq!(run.jobs.latest().unwrap(), Some(committed));
     run.commit().expect("the running job is not disturbed");
     let taken = other.claim_as("plan-2", ClaimOptions { allow_plan_change: true }).unwrap();
@@ -251,14 +252,20 @@ fn garbage_is_what_only_superseded_manifests_name() {
     assert_eq!(run.collect().unwrap(), crate::GarbageReport::default(), "nothing left to do");
     assert!(store.exists(&orphan), "it is young");
 
+    run.clock = Arc::new(ManualClock::at_wall_ms(newest_object_ms(&store.raw)));
+    run.clock.advance(DAY - Duration::from_millis(1));
+    run.collect().unwrap();
+    assert!(store.exists(&orphan), "it is not a day old");
+    run.clock.advance(Duration::from_secs(60 * 60));
+    assert_eq!(run.collect().unwrap().orphans_deleted, 2);
+    assert!(!store.exists(&orphan) && !store.exists("manifest/00000000000000000004.tmp-1"));
+    assert!(store.exists(&mine), "an upload of this run may still be under way");
+
     let mut later = Run::new(store.raw.clone(), 2);
-    later.clock = Arc::new(ManualClock::at_wall_ms(newest_object_ms(&store.raw)));
+    later.clock = run.clock.clone();
     later.claim().unwrap();
-    later.clock.advance(DAY - Duration::from_millis(1));
-    assert_eq!(later.collect().unwrap().orphans_deleted, 0);
-    later.clock.advance(Duration::from_secs(60 * 60));
-    assert_eq!(later.collect().unwrap().orphans_deleted, 3);
-    assert!(!store.exists(&orphan) && !store.exists(&mine) && !store.exists("manifest/00000000000000000004.tmp-1"));
+    assert_eq!(later.collect().unwrap().orphans_deleted, 1);
+    assert!(!store.exists(&mine));
 }
 
 #[test]
@@ -270,6 +277,7 @@ fn a_sleeper_whose_sequence_was_taken_and_collected_is_fenced() {
     let mut newer = Run::new(raw.clone(), 2);
     newer.claim().unwrap();
     let newest = (0..6).map(|_| newer.commit().unwrap()).last();
+    assert_eq!(sleeper.collect().unwrap(), crate::GarbageReport::default(), "it is not for the sleeper to collect");
     assert!(newer.collect().unwrap().manifests_deleted > 3);
     let error = sleeper.commit().unwrap_err();
     assert_eq!(error.kind, ErrorKind::Fenced, "its sequence is free again, but newer ones exist");
@@ -292,6 +300,18 @@ fn a_store_that_stays_away_ends_in_unavailable() {
     let other = Manifest { sequence: 3, epoch: Epoch(2), created_ms: 1, ..next };
     store.set_rates(FaultRates { exists_after_put: 1_000, ..FaultRates::default() });
     run.jobs.commit(&other).expect("`exists` may mean that it is ours");
+}
+
+#[test]
+fn a_fenced_run_asks_the_store_no_more() {
+    let store = Arc::new(FailingStore::new(Arc::new(InMemory::new()), FaultRates::default(), 1));
+    let mut run = Run::new(store.clone(), 1);
+    run.claim().unwrap();
+    Run::new(store.clone(), 2).claim().unwrap();
+    let next = Manifest { sequence: 2, epoch: Epoch(1), ..run.current.clone().unwrap() };
+    assert_eq!(run.jobs.commit(&next).unwrap_err().kind, ErrorKind::Fenced);
+    store.set_rates(FaultRates { unavailable: 1_000, ..FaultRates::default() });
+    assert_eq!(run.jobs.commit(&next).unwrap_err().kind, ErrorKind::Fenced);
 }
 
 #[derive(Clone, Copy, Debug)]

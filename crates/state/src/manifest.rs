@@ -25,7 +25,8 @@ pub struct Manifest {
     /// Wall clock at creation, for people.
     pub created_ms: i64,
     pub plan: PlanIdentity,
-    /// The lanes that wrote `state`.
+    /// The lanes that wrote `state`; 0 before the first epoch. A run with another number must make its first epoch a full one,
+    /// see [`crate::apply_full`].
     pub lanes: u32,
     pub sources: Vec<SourceProgress>,
     /// Live state, in the order in which it applies per operator, lane and slot.
@@ -70,10 +71,12 @@ pub enum StateKind {
 /// A stretch of an object that holds one state batch.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StateRef {
+    /// The plan's operator id, or `<id>/<part>` for one of several states of an operator.
     pub operator: String,
     pub slot: SlotId,
     pub lane: LaneId,
     pub kind: StateKind,
+    /// Name below the job's folder: `state/…`.
     pub object: String,
     pub offset: u64,
     pub length: u64,

@@ -6,7 +6,7 @@ use thalweg_core::{Code, Diagnostic, Error};
 
 use crate::{Manifest, PlanIdentity};
 
-/// How many differences are spelled out in one line.
+/// How many differences are spelled out.
 const DIFFERENCES_SHOWN: usize = 5;
 
 /// What differs between the plan of a checkpoint and the current one: `new: …` in the order of the current plan, then
@@ -30,16 +30,13 @@ pub fn plan_differences(stored: &PlanIdentity, current: &PlanIdentity) -> Vec<St
 
 /// The refusal of a restart under another plan.
 pub(crate) fn refusal(differences: &[String]) -> Error {
-    let mut shown = differences[..differences.len().min(DIFFERENCES_SHOWN)].join("; ");
+    let mut help =
+        vec!["run the SQL that made the checkpoint, or start fresh with another checkpoint directory; what differs:".to_string()];
+    help.extend(differences.iter().take(DIFFERENCES_SHOWN).cloned());
     if differences.len() > DIFFERENCES_SHOWN {
-        shown.push_str(&format!("; and {} more", differences.len() - DIFFERENCES_SHOWN));
+        help.push(format!("and {} more", differences.len() - DIFFERENCES_SHOWN));
     }
-    Diagnostic::error(Code::PLAN_CHANGED, format!("the checkpoint belongs to another plan: {shown}"))
-        .help(
-            "run the SQL that made the checkpoint, or choose another checkpoint directory to start fresh, \
-             or allow the change: unchanged operators keep their state, the others lose it",
-        )
-        .into()
+    Diagnostic::error(Code::PLAN_CHANGED, "the checkpoint belongs to another plan").help(help.join("\n")).into()
 }
 
 /// Puts `manifest` under another plan: state and source positions of operators that both plans have are kept, the rest is
@@ -74,11 +71,11 @@ mod tests {
     }
 
     #[test]
-    fn the_refusal_is_one_line_with_a_code() {
+    fn the_refusal_has_a_code_and_names_the_first_differences() {
         let differences: Vec<String> = (0..8).map(|n| format!("new: op-{n}")).collect();
         let error = refusal(&differences);
         assert_eq!(error.kind, thalweg_core::ErrorKind::User);
-        assert!(error.message.ends_with("new: op-4; and 3 more"), "{}", error.message);
+        assert!(error.help.as_ref().is_some_and(|help| help.ends_with("new: op-4\nand 3 more")), "{:?}", error.help);
         assert!(!error.message.contains('\n'));
         assert_eq!(error.diagnostic.unwrap().code, Code::PLAN_CHANGED);
     }

@@ -118,8 +118,30 @@ impl BatchConsumer {
     }
 }
 
+/// How often [`BatchConsumer`] looks whether the client is closed, each time after [`CLOSE_WAIT`].
+const CLOSE_TRIES: u32 = 100;
+const CLOSE_WAIT: Duration = Duration::from_millis(100);
+
+impl BatchConsumer {
+    /// Closes the client and empties its queue. A message that is left in the queue holds on to its broker, and destroying
+    /// the client would wait for that broker for ever; the binding crate closes without looking at what is left.
+    fn close(&mut self) {
+        if let Err(error) = self.consumer.unassign().and_then(|()| self.consumer.close_queue()) {
+            tracing::warn!(%error, "kafka consumer not closed cleanly");
+        }
+        for _ in 0..CLOSE_TRIES {
+            if self.consumer.closed() {
+                break;
+            }
+            drop(self.consume(1, CLOSE_WAIT));
+        }
+        while !self.consume(1000, Duration::ZERO).is_empty() {}
+    }
+}
+
 impl Drop for BatchConsumer {
     fn drop(&mut self) {
+        self.close();
         // SAFETY: both references were taken in `new` and are given back once, before `consumer` is dropped.
         unsafe {
             bindings::rd_kafka_queue_destroy(self.messages);

@@ -57,6 +57,8 @@ fn check_records(table: &TableDefinition) -> Vec<Diagnostic> {
     [("format", "", all.as_ref()), ("value.format", "value.", all.as_ref()), ("key.format", "key.", &keys)]
         .into_iter()
         .filter_map(|(option, prefix, schema)| Some((options.get(option)?, prefix, schema)))
+        // Key fields that do not exist are told elsewhere.
+        .filter(|(_, prefix, schema)| *prefix != "key." || schema.fields().len() == key_fields.len())
         .flat_map(|(name, prefix, schema)| format::check(name, schema, &FormatOptions::new(options, prefix)))
         .collect()
 }

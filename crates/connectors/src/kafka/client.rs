@@ -42,12 +42,11 @@ impl Reports {
         // A client without brokers says so twenty times a second. Its log lines and the status of the job tell it once.
         tracing::debug!(reason, "kafka client reports an error");
         self.errors.fetch_add(1, Ordering::SeqCst);
-        if let Ok(mut last) = self.last_error.lock()
-            && (last.is_none() || !reason.ends_with("brokers are down"))
-        {
-            // Why a connection failed tells more than that none is left. Times and counts would make each one look new.
-            let reason = reason.split_once(" (after ").map_or(reason, |(reason, _)| reason);
-            *last = Some(reason.to_string());
+        if let Ok(mut last) = self.last_error.lock() {
+            // "1/1 brokers are down" follows the reason why, which says more. Times and counts would make each reason look new.
+            if last.is_none() || !reason.ends_with("brokers are down") {
+                *last = Some(reason.split_once(" (after ").map_or(reason, |(reason, _)| reason).to_string());
+            }
         }
     }
 }
@@ -90,6 +89,14 @@ pub fn consumer_config(options: &Options, group_id: &str) -> ClientConfig {
         .set("enable.partition.eof", "true")
         .set_log_level(RDKafkaLogLevel::Warning);
     config
+}
+
+/// Lets brokers answer soon when there is nothing new, unless the user chose otherwise: a reader that stops at an end learns of
+/// it by such an answer.
+pub fn ask_often(config: &mut ClientConfig) {
+    if config.get("fetch.wait.max.ms").is_none() {
+        config.set("fetch.wait.max.ms", "50");
+    }
 }
 
 /// What every producer has: acknowledged by all replicas, in order, without repetition.
@@ -191,9 +198,17 @@ pub fn unknown_topic(topic: &str, names: &[String], options: &Options, otherwise
 }
 
 fn no_answer(client: &BaseConsumer<Reports>, options: &Options, error: KafkaError) -> Error {
+<<<<<<< HEAD
     // Serves what the client has queued for us, such as why a connection failed.
     client.poll(Duration::from_millis(50));
     while client.poll(Duration::ZERO).is_some() {}
+=======
+    // Serves what the client has queued for us, such as why a connection failed. A call serves one event and says nothing
+    // when that was a log line, so the end of the queue cannot be told.
+    for _ in 0..50 {
+        let _ = client.poll(Duration::ZERO);
+    }
+>>>>>>> main
     let servers = options.get("properties.bootstrap.servers").unwrap_or_default();
     match error.rdkafka_error_code() {
         Some(

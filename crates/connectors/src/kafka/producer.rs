@@ -106,10 +106,18 @@ impl CountingProducer {
                     return Ok(());
                 }
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => self.producer.poll(ROOM_WAIT),
-                Err((error, _)) => return Err(kafka_error(&format!("write to topic {}", frame.topic), error)),
+                Err((error, _)) => return Err(kafka_error(&format!("write to topic {}", frame.topic), self.root_of(error))),
             }
         }
         Err(Error::unavailable(format!("topic {} takes no records: the producer's queue stays full", frame.topic)))
+    }
+
+    /// After a fatal error the client says "fatal" or "purged" of everything; it keeps what began it.
+    fn root_of(&self, error: KafkaError) -> KafkaError {
+        match self.producer.client().fatal_error() {
+            Some((code, _)) => KafkaError::MessageProduction(code),
+            None => error,
+        }
     }
 
     /// Serves delivery reports without waiting.
@@ -137,7 +145,7 @@ impl CountingProducer {
         if let Ok(failure) = context.first_failure.lock()
             && let Some((error, place)) = failure.as_ref()
         {
-            return Err(kafka_error(&format!("write to {place}"), error.clone()));
+            return Err(kafka_error(&format!("write to {place}"), self.root_of(error.clone())));
         }
         let delivered = context.delivered.load(Ordering::SeqCst);
         if delivered == self.sent {

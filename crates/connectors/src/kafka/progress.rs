@@ -6,17 +6,16 @@
 
 use std::time::Duration;
 
-use rdkafka::Offset;
-use rdkafka::TopicPartitionList;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
-use rdkafka::message::Message;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 use thalweg_core::{Clock, DeliveryContext, DeliveryMarker, Error, Generation, Options, Result};
 
-use super::client::{Reports, creation_error, ensure_compacted_topic, kafka_error, offset_range, topic_partitions};
-use super::properties::{Side, client_config};
+use super::batch_consumer::BatchConsumer;
+use super::client::{
+    Reports, ask_often, consumer_config, creation_error, ensure_compacted_topic, kafka_error, offset_range, topic_partitions,
+};
 
 /// How long reading the topic may take before the run is told to try again.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -109,23 +108,22 @@ pub struct ProgressReader<'a> {
 }
 
 impl ProgressReader<'_> {
-    fn client(&self) -> Result<BaseConsumer<Reports>> {
-        let mut config = client_config(self.options, Side::Consumer);
+    fn config(&self) -> ClientConfig {
+        // Librdkafka wants a group to assign partitions; it never joins one nor commits.
+        let mut config = consumer_config(self.options, &format!("{}-reader", self.topic));
+        // Whatever the sources of the user do, only what is committed counts here.
+        config.set("isolation.level", "read_committed");
+        ask_often(&mut config);
         config
-            // Librdkafka wants a group to assign partitions; it never joins one nor commits.
-            .set("group.id", format!("{}-reader", self.topic))
-            .set("isolation.level", "read_committed")
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("enable.partition.eof", "true")
-            .set("auto.offset.reset", "earliest")
-            .set_log_level(RDKafkaLogLevel::Warning);
-        config.create_with_context(Reports::default()).map_err(|error| creation_error(self.options, &error))
+    }
+
+    fn question_client(&self) -> Result<BaseConsumer<Reports>> {
+        self.config().create_with_context(Reports::default()).map_err(|error| creation_error(self.options, &error))
     }
 
     /// Creates the topic where it is missing.
     pub fn ensure_topic(&self) -> Result<()> {
-        let client = self.client()?;
+        let client = self.question_client()?;
         if topic_partitions(&client, self.options, Some(self.topic))?.iter().any(|(_, count)| *count > 0) {
             return Ok(());
         }
@@ -139,9 +137,7 @@ impl ProgressReader<'_> {
 
     /// Everything that is committed now. Only a hint: rows of a transaction that is under way, and those behind it, are missing.
     pub fn peek(&self) -> Result<Progress> {
-        let client = self.client()?;
-        let (start, end) = offset_range(&client, self.options, self.topic, 0)?;
-        drop(client);
+        let (start, end) = offset_range(&self.question_client()?, self.options, self.topic, 0)?;
         if start >= end {
             return Ok(Progress::default());
         }
@@ -151,35 +147,37 @@ impl ProgressReader<'_> {
     /// Reads from the start until `is_done` says so, given what was found and the offset reached.
     fn read(&self, is_done: impl Fn(&Progress, i64) -> bool, keeps_previous_claim: bool) -> Result<Progress> {
         let action = format!("read the progress topic {}", self.topic);
-        let client = self.client()?;
+        let mut consumer = BatchConsumer::new(&self.config()).map_err(|error| creation_error(self.options, &error))?;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(self.topic, 0, Offset::Beginning).map_err(|error| kafka_error(&action, error))?;
-        client.assign(&list).map_err(|error| kafka_error(&action, error))?;
+        consumer.consumer().incremental_assign(&list).map_err(|error| kafka_error(&action, error))?;
         let mut progress = Progress::default();
         let deadline = self.clock.monotonic() + READ_TIMEOUT;
+        let mut wait = Duration::ZERO;
         while self.clock.monotonic() < deadline {
-            match client.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) => {
-                    let previous = progress.claim.clone();
-                    progress.apply(self.topic, message.key().unwrap_or_default(), message.payload().unwrap_or_default())?;
-                    if is_done(&progress, message.offset() + 1) {
-                        if keeps_previous_claim {
-                            progress.claim = previous;
-                        }
-                        return Ok(progress);
+            consumer.serve_events();
+            // The client waits for as many messages as it is asked for, so it is asked to wait for a single one only.
+            let messages = consumer.consume(if wait.is_zero() { 1000 } else { 1 }, wait);
+            wait = if messages.is_empty() { Duration::from_millis(100) } else { Duration::ZERO };
+            for message in messages.iter() {
+                let previous = progress.claim.clone();
+                let position = match message.error() {
+                    None => {
+                        progress.apply(self.topic, message.key().unwrap_or_default(), message.value().unwrap_or_default())?;
+                        message.offset() + 1
                     }
-                }
-                Some(Err(KafkaError::PartitionEOF(_))) | None => {
-                    let position = client.position().map_err(|error| kafka_error(&action, error))?;
-                    if let Some(Offset::Offset(position)) = position.elements().first().map(|element| element.offset())
-                        && is_done(&progress, position)
-                    {
-                        return Ok(progress);
+                    Some((RDKafkaErrorCode::PartitionEOF, _)) => message.offset(),
+                    Some((code, text)) => {
+                        // The client goes on by itself; the deadline ends what it cannot mend.
+                        tracing::warn!(topic = self.topic, ?code, text, "reading the progress topic goes on after an error");
+                        continue;
                     }
-                }
-                // The client goes on by itself; the deadline ends what it cannot mend.
-                Some(Err(error)) => {
-                    tracing::warn!(topic = self.topic, %error, "reading the progress topic goes on after an error")
+                };
+                if is_done(&progress, position) {
+                    if keeps_previous_claim {
+                        progress.claim = previous;
+                    }
+                    return Ok(progress);
                 }
             }
         }

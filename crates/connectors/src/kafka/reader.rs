@@ -1,8 +1,9 @@
 //! Reads the Kafka partitions of one lane.
 //!
 //! Messages come in batches from all partitions; they are decoded partition by partition, so that each event has rows of one
-//! partition in its order. The end of a bounded partition is found by the consumer's *position*, not by the last message:
-//! transaction markers, aborted rows and compaction leave offsets behind which no message ever comes.
+//! partition in its order. The end of a bounded partition is found by the *fetch position* that the client tells whenever it
+//! has read all there is, not by the last message: transaction markers, aborted rows and compaction leave offsets behind
+//! for which no message ever comes. (The client's `position()` will not do: after it has told of an end, it is one too far.)
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use thalweg_core::{Assignment, Error, PartitionId, PollBudget, Result, SourceEvent, SourceReader};
 
 use super::batch_consumer::{BatchConsumer, Message};
-use super::client::{consumer_config, creation_error, kafka_error, offset_range};
+use super::client::{ask_often, consumer_config, creation_error, kafka_error, offset_range};
 use super::offsets::{ClusterOffsets, Range, resolve};
 use super::record::Record;
 use super::rows::PartitionRows;
@@ -53,7 +54,10 @@ struct Partition {
 impl KafkaReader {
     pub fn new(source: Arc<SharedSource>, assignments: Vec<Assignment>, is_late: bool) -> Result<Self> {
         let options = &source.table.options;
-        let config = consumer_config(options, &source.table.effective_group_id());
+        let mut config = consumer_config(options, &source.table.effective_group_id());
+        if source.table.is_bounded() {
+            ask_often(&mut config);
+        }
         let consumer = BatchConsumer::new(&config).map_err(|error| creation_error(options, &error))?;
         let mut reader = KafkaReader { consumer, source, partitions: vec![], by_topic: HashMap::new(), ready: VecDeque::new() };
         reader.take_in(assignments, is_late)?;
@@ -161,18 +165,6 @@ impl KafkaReader {
 
     /// After all messages at hand: hands out rows and progress, and ends partitions whose end is reached.
     fn settle(&mut self) -> Result<()> {
-        let positions = self
-            .consumer
-            .consumer()
-            .position()
-            .map_err(|error| kafka_error(&format!("read table {}", self.source.table.table), error))?;
-        for element in positions.elements() {
-            let found = self.by_topic.get(element.topic()).and_then(|numbers| numbers.get(&element.partition()));
-            if let (Some(index), Offset::Offset(position)) = (found, element.offset()) {
-                // Every message before the position is decoded, so it also covers what no message comes for.
-                self.partitions[*index].advance(position);
-            }
-        }
         let mut ended = TopicPartitionList::new();
         for partition in &mut self.partitions {
             if partition.rows.rows() > 0 || partition.next > partition.reported {
@@ -229,6 +221,7 @@ impl Partition {
     fn on_error(&mut self, source: &SharedSource, message: &Message<'_>, code: RDKafkaErrorCode, text: String) -> Result<()> {
         match code {
             RDKafkaErrorCode::PartitionEOF => {
+                // The offset to be fetched next: everything before it was handed out, or never will be.
                 self.advance(message.offset());
                 Ok(())
             }

@@ -97,7 +97,10 @@ impl Source for KafkaSource {
 impl KafkaSource {
     fn commit(&self, positions: &[(PartitionId, Position)]) -> Result<()> {
         let client = &self.0.client;
-        while client.poll(Duration::ZERO).is_some() {}
+        // Serves the reports of earlier commits.
+        for _ in 0..10 {
+            let _ = client.poll(Duration::ZERO);
+        }
         let mut list = TopicPartitionList::new();
         for (partition, position) in positions {
             let (topic, number) = parse_partition_name(partition)?;

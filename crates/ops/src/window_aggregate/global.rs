@@ -16,6 +16,7 @@ use thalweg_state::{SlotChange, SlotId, StateDelta, StatePart};
 use super::bucket::{Bucket, BucketId};
 use super::group_table::GroupTable;
 use super::hop_blocks::{HopBlocks, Piece};
+use super::lateness::first_open_end;
 use super::layout::WindowAggregateLayout;
 use crate::event_times::constant_times;
 use crate::local_time::LocalTime;
@@ -75,13 +76,9 @@ impl GlobalWindowAggregate {
         })
     }
 
-    /// The first window end of the slice, from `end` on, that has not been sent.
-    fn first_open(&self, slice_end: i64, end: i64) -> Option<i64> {
-        let mut end = end;
-        while self.local_time.last_instant_before(end) <= self.watermark.0 {
-            end = self.bounds.next_end(slice_end, end)?;
-        }
-        Some(end)
+    /// The first window end of the slice, from `from` on, that has not been sent.
+    fn first_open(&self, slice_end: i64, from: i64) -> Option<i64> {
+        first_open_end(&self.bounds, &self.local_time, slice_end, from, self.watermark.0)
     }
 
     /// Merges partial rows that have one slice and one first window.

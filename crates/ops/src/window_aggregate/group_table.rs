@@ -12,6 +12,8 @@ use crate::{GroupAccumulator, GroupKeys};
 pub(super) struct GroupTable {
     keys: GroupKeys,
     accumulators: Vec<Box<dyn GroupAccumulator>>,
+    /// The number of state columns of each accumulator.
+    state_widths: Vec<usize>,
     /// Source rows in each group.
     rows: Vec<i64>,
     is_dirty: Vec<bool>,
@@ -25,6 +27,7 @@ impl GroupTable {
         Ok(GroupTable {
             keys: GroupKeys::new(&layout.key_fields)?,
             accumulators: layout.accumulators()?,
+            state_widths: layout.state_widths.clone(),
             rows: vec![],
             is_dirty: vec![],
             dirty: vec![],
@@ -49,11 +52,11 @@ impl GroupTable {
                 self.dirty.push(*group);
             }
         }
-        let mut first = 0;
-        for accumulator in &mut self.accumulators {
-            let end = first + accumulator.state_fields().len();
-            accumulator.merge(&input.states[first..end], &self.groups, total)?;
-            first = end;
+        let mut states = input.states.as_slice();
+        for (accumulator, width) in self.accumulators.iter_mut().zip(&self.state_widths) {
+            let (own, rest) = states.split_at(*width);
+            accumulator.merge(own, &self.groups, total)?;
+            states = rest;
         }
         Ok(())
     }

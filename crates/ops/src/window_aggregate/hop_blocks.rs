@@ -65,13 +65,8 @@ impl HopBlocks {
         while position < slices.end {
             let mut block = BlockId { level: 0, index: position };
             // A run at the very start would be of no use to the next window.
-            while position > slices.start {
-                let wider = BlockId { level: block.level + 1, index: position.div_euclid(FAN_OUT.pow(block.level + 1)) };
-                let width = FAN_OUT.pow(wider.level);
-                if wider.first_slice() != position || position + width > slices.end {
-                    break;
-                }
-                block = wider;
+            if position > slices.start {
+                block = widest(position, slices.end);
             }
             pieces.extend(self.piece(layout, buckets, block)?);
             position += FAN_OUT.pow(block.level);
@@ -133,5 +128,17 @@ impl HopBlocks {
         let end = bounds.slice_end_of_index(block.first_slice() + FAN_OUT.pow(block.level));
         let at = |slice_end| BucketId { slice_end, eligible_from: i64::MIN };
         buckets.range(at(first)..at(end)).map(|(id, _)| *id).filter(move |id| id.eligible_from == bounds.first_end(id.slice_end))
+    }
+}
+
+/// The widest block that begins with slice `position` and ends by slice `end`.
+fn widest(position: i64, end: i64) -> BlockId {
+    let mut block = BlockId { level: 0, index: position };
+    loop {
+        let wider = BlockId { level: block.level + 1, index: position.div_euclid(FAN_OUT.pow(block.level + 1)) };
+        if wider.first_slice() != position || position + FAN_OUT.pow(wider.level) > end {
+            return block;
+        }
+        block = wider;
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct WindowAggregateLayout {
     pub(crate) keys: Vec<usize>,
     pub(crate) key_fields: Vec<FieldRef>,
     pub(crate) factories: Vec<AggregateFactory>,
+    /// The number of state columns of each aggregate.
+    pub(crate) state_widths: Vec<usize>,
     /// `[slice_end: Int64, eligible_from: Int64, rows: Int64, keys…, states…]`
     pub(crate) partial_schema: SchemaRef,
     /// `[key_group: UInt16, keys…, rows: Int64, states…]`
@@ -55,8 +57,11 @@ impl WindowAggregateLayout {
         let key_fields: Vec<FieldRef> = node.keys.iter().map(|key| input.fields()[*key].clone()).collect();
         let factories = node.aggregates.iter().map(|call| AggregateFactory::new(call, input)).collect::<Result<Vec<_>>>()?;
         let mut state_fields = vec![];
+        let mut state_widths = vec![];
         for (number, factory) in factories.iter().enumerate() {
-            for field in factory.create()?.state_fields() {
+            let fields = factory.create()?.state_fields();
+            state_widths.push(fields.len());
+            for field in fields {
                 let name = format!("{number}.{}", field.name());
                 state_fields.push(Arc::new(field.with_name(name)));
             }
@@ -77,6 +82,7 @@ impl WindowAggregateLayout {
             output_schema: output.clone(),
             key_fields,
             factories,
+            state_widths,
         })
     }
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, UInt32Array};
-use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use hashbrown::HashMap;
 use thalweg_core::{Batch, EventTime, Result};
 
 use super::group_table::aggregate_rows;
+use super::lateness::first_open_end;
 use super::layout::{GroupColumns, WindowAggregateLayout};
 use crate::event_times::event_times;
 use crate::local_time::LocalTime;
@@ -49,9 +49,16 @@ impl LocalWindowAggregate {
         let mut last: Option<(Pane, u32)> = None;
         for (row, instant) in times.values().iter().enumerate() {
             let slice_end = self.slice_end(*instant, last.map(|(pane, _)| pane.0));
+            if let Some(((last_end, _), number)) = last
+                && last_end == slice_end
+                && row_watermarks.is_none()
+            {
+                pane_of_row.push(Some(number));
+                continue;
+            }
             let first_end = self.bounds.first_end(slice_end);
             let eligible_from = match row_watermarks.map(|watermarks| watermarks.value(row)) {
-                Some(watermark) => self.first_not_late(slice_end, first_end, watermark),
+                Some(watermark) => first_open_end(&self.bounds, &self.local_time, slice_end, first_end, watermark),
                 None => Some(first_end),
             };
             let Some(eligible_from) = eligible_from else {
@@ -80,27 +87,30 @@ impl LocalWindowAggregate {
         }
     }
 
-    /// The first window end of the slice, from `end` on, that a watermark has not reached.
-    fn first_not_late(&self, slice_end: i64, end: i64, watermark: i64) -> Option<i64> {
-        let mut end = end;
-        while watermark >= self.local_time.last_instant_before(end) {
-            end = self.bounds.next_end(slice_end, end)?;
-        }
-        Some(end)
-    }
-
-    /// The group of each row by pane and key, with the first row of each group.
-    fn groups(&self, keys: &[ArrayRef], panes: usize, pane_of_row: &[u32]) -> Result<(Vec<usize>, Vec<u32>)> {
-        let mut columns = keys.to_vec();
+    /// Groups the rows of `batch` by pane and key.
+    fn group(&self, batch: &Batch, panes: usize, pane_of_row: &[u32]) -> Result<Grouped> {
+        let mut columns: Vec<ArrayRef> = self.layout.keys.iter().map(|key| batch.column(*key).clone()).collect();
         let mut fields: Vec<FieldRef> = self.layout.key_fields.clone();
         if panes > 1 {
             columns.push(Arc::new(UInt32Array::from(pane_of_row.to_vec())));
             fields.push(Arc::new(Field::new("pane", DataType::UInt32, false)));
         }
-        let mut groups = vec![];
-        let first_rows = GroupKeys::new(&fields)?.intern(&columns, pane_of_row.len(), &mut groups)?;
-        Ok((groups, first_rows))
+        let mut group_keys = GroupKeys::new(&fields)?;
+        let mut group_of_row = vec![];
+        let first_rows = group_keys.intern(&columns, pane_of_row.len(), &mut group_of_row)?;
+        let mut keys = group_keys.columns()?;
+        keys.truncate(self.layout.keys.len());
+        Ok(Grouped { group_of_row, first_rows, keys })
     }
+}
+
+/// The rows of a batch by group.
+struct Grouped {
+    group_of_row: Vec<usize>,
+    /// The first row of each group.
+    first_rows: Vec<u32>,
+    /// The key columns, a row for each group.
+    keys: Vec<ArrayRef>,
 }
 
 impl Operator for LocalWindowAggregate {
@@ -118,15 +128,13 @@ impl Operator for LocalWindowAggregate {
             _ => batch.filter(&BooleanArray::from_iter(pane_of_row.iter().map(|pane| Some(pane.is_some()))))?,
         };
 
-        let keys: Vec<ArrayRef> = self.layout.keys.iter().map(|key| batch.column(*key).clone()).collect();
-        let (groups, first_rows) = self.groups(&keys, panes.len(), &on_time)?;
-        let (rows, states) = aggregate_rows(&self.layout, &batch, &groups, first_rows.len())?;
-        let pane_of_group = || first_rows.iter().map(|row| panes[on_time[*row as usize] as usize]);
+        let grouped = self.group(&batch, panes.len(), &on_time)?;
+        let (rows, states) = aggregate_rows(&self.layout, &batch, &grouped.group_of_row, grouped.first_rows.len())?;
+        let pane_of_group = || grouped.first_rows.iter().map(|row| panes[on_time[*row as usize] as usize]);
         let slice_ends = Int64Array::from_iter_values(pane_of_group().map(|pane| pane.0));
         let eligible_from = Int64Array::from_iter_values(pane_of_group().map(|pane| pane.1));
-        let first_rows = UInt32Array::from(first_rows);
-        let keys = keys.iter().map(|column| Ok(take(column, &first_rows, None)?)).collect::<Result<_>>()?;
-        let partial = self.layout.partial_batch(slice_ends, eligible_from, GroupColumns { keys, rows, states })?;
+        let groups = GroupColumns { keys: grouped.keys, rows, states };
+        let partial = self.layout.partial_batch(slice_ends, eligible_from, groups)?;
         out.push(partial.into());
         Ok(())
     }

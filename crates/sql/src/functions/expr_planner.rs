@@ -1,6 +1,7 @@
 //! Operators whose meaning differs from DataFusion's, planned as calls.
 //!
 //! - Arithmetic with a DECIMAL side follows Flink's precision and scale, and is null when it does not fit.
+//! - Sums and products of integers fail on overflow.
 //! - FLOAT and DOUBLE compare as IEEE 754.
 //! - A number times an INTERVAL, and a TIME plus an INTERVAL.
 //! - An integer literal beside an INT keeps the INT (DataFusion's literals are BIGINT).
@@ -35,7 +36,7 @@ impl FlinkExprPlanner {
         // None of these functions looks at the context, so any will do.
         let context = FunctionContext { time_zone: chrono_tz::UTC, clock: Arc::new(thalweg_core::ManualClock::default()) };
         let is_operator = |definition: &Definition| {
-            ["decimal_", "float_", "interval_", "time_plus", "time_minus"]
+            ["decimal_", "float_", "integer_", "interval_", "time_plus", "time_minus"]
                 .iter()
                 .any(|prefix| definition.name.starts_with(prefix))
         };
@@ -79,6 +80,15 @@ impl ExprPlanner for FlinkExprPlanner {
             if exact && (is_decimal(&left_type) || is_decimal(&right_type)) {
                 return self.call(name, vec![left, right]);
             }
+        }
+        let checked = match op {
+            BinaryOperator::Plus => Some("integer_add"),
+            BinaryOperator::Minus => Some("integer_subtract"),
+            BinaryOperator::Multiply => Some("integer_multiply"),
+            _ => None,
+        };
+        if let Some(name) = checked.filter(|_| left_type.is_signed_integer() && right_type.is_signed_integer()) {
+            return self.call(name, vec![left, right]);
         }
         match op {
             BinaryOperator::Multiply if is_interval(&left_type) && right_type.is_numeric() => {

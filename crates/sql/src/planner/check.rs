@@ -45,29 +45,55 @@ const AGGREGATES_NOT_YET: &[&str] = &[
 const LEGACY_WINDOWS: &[&str] = &["TUMBLE", "HOP", "SESSION", "CUMULATE"];
 const LEGACY_SUFFIXES: &[&str] = &["", "_START", "_END", "_ROWTIME", "_PROCTIME"];
 
-/// All refusals in `query`, in the order of the text.
-pub(crate) fn check(query: &Query, functions: &FunctionRegistry) -> Vec<Diagnostic> {
-    let mut check = Check { functions, findings: vec![], allowed: HashSet::new() };
+/// All refusals in `query` (or in an expression), in the order of the text.
+pub(crate) fn check(query: &impl Visit) -> Vec<Diagnostic> {
+    let mut check = Check { findings: vec![], allowed: HashSet::new() };
     let _ = query.visit(&mut check);
     check.findings
 }
 
-/// As [`check`], for an expression that stands alone.
-pub(crate) fn check_expression(expr: &Expr, functions: &FunctionRegistry) -> Vec<Diagnostic> {
-    let mut check = Check { functions, findings: vec![], allowed: HashSet::new() };
-    let _ = expr.visit(&mut check);
-    check.findings
+/// Calls of functions that do not exist. For a tree in which special syntax has become calls.
+pub(crate) fn unknown_functions(query: &impl Visit, functions: &FunctionRegistry) -> Vec<Diagnostic> {
+    let mut calls = Calls { functions, findings: vec![] };
+    let _ = query.visit(&mut calls);
+    calls.findings
 }
 
-struct Check<'a> {
+struct Calls<'a> {
     functions: &'a FunctionRegistry,
+    findings: Vec<Diagnostic>,
+}
+
+impl Visitor for Calls<'_> {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        let Expr::Function(function) = expr else {
+            return ControlFlow::Continue(());
+        };
+        let name = function.name.to_string().replace('`', "");
+        let of_window_call = window_call::is_named(function, "TABLE")
+            || window_call::is_named(function, "DESCRIPTOR")
+            || WindowFunction::from_name(&name).is_some();
+        if !of_window_call && !self.functions.contains(&name) {
+            self.findings.push(
+                Diagnostic::error(Code::UNKNOWN_FUNCTION, format!("unknown function \"{name}\""))
+                    .label_opt(span::of(&function.name).or_else(|| span::of(expr)), "not a function")
+                    .help_nearest(&name, self.functions.names().iter().map(String::as_str), None),
+            );
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+struct Check {
     findings: Vec<Diagnostic>,
     /// Addresses of expressions that look like refused ones but stand in a window call: `TUMBLE(…)` itself and the
     /// subquery that is its input.
     allowed: HashSet<*const Expr>,
 }
 
-impl Check<'_> {
+impl Check {
     fn not_yet(&mut self, what: &str, place: Option<Span>, help: &str) {
         let finding = Diagnostic::error(Code::NOT_YET, format!("{what} does not run yet")).label_opt(place, "this");
         self.findings.push(if help.is_empty() { finding } else { finding.help(help) });
@@ -166,17 +192,11 @@ impl Check<'_> {
             self.not_yet("processing time", place, "declare a WATERMARK and use event time");
         } else if upper == "DESCRIPTOR" || upper == "TABLE" {
             self.not_yet(&format!("{upper} outside of a window call"), place, "");
-        } else if !self.functions.contains(&name) {
-            self.findings.push(
-                Diagnostic::error(Code::UNKNOWN_FUNCTION, format!("unknown function \"{name}\""))
-                    .label_opt(span::of(&function.name).or(place), "not a function")
-                    .help_nearest(&upper, self.functions.names().iter().map(String::as_str), None),
-            );
         }
     }
 }
 
-impl Visitor for Check<'_> {
+impl Visitor for Check {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
@@ -312,7 +332,7 @@ impl Visitor for Check<'_> {
     }
 }
 
-impl Check<'_> {
+impl Check {
     /// Subqueries, `TABLE t` and `DESCRIPTOR( )` are at home among the arguments of a window call.
     fn allow_inputs(&mut self, args: &[FunctionArg]) {
         for arg in args {

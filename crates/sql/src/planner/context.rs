@@ -17,7 +17,7 @@ use thalweg_core::{Code, Diagnostic, TableDefinition, nearest};
 use super::data_type::FlinkTypes;
 use super::error::{finding, refuse};
 use super::function_registry::FunctionRegistry;
-use super::operator::FlinkOperators;
+use super::operator::{self, FlinkOperators};
 use super::window_call::WindowCalls;
 use super::{PlannerInput, check, rewrite};
 
@@ -67,12 +67,20 @@ impl<'a> Binder<'a> {
     /// # Errors
     /// All refusals of [`check`], or the first finding of the binder.
     pub(crate) fn bind(&self, query: &ast::Query) -> Result<LogicalPlan, Vec<Diagnostic>> {
-        let refusals = check::check(query, &self.functions);
+        let refusals = check::check(query);
         if !refusals.is_empty() {
             return Err(refusals);
         }
-        let statement = ast::Statement::Query(Box::new(rewrite::rewrite(query, self.input.rewrite)));
-        self.planner().sql_statement_to_plan(statement).map_err(|error| vec![finding(&error, Some(query))])
+        let rewritten = rewrite::rewrite(query, self.input.rewrite);
+        let unknown = check::unknown_functions(&rewritten, &self.functions);
+        if !unknown.is_empty() {
+            return Err(unknown);
+        }
+        let statement = ast::Statement::Query(Box::new(rewritten));
+        self.planner()
+            .sql_statement_to_plan(statement)
+            .and_then(|plan| operator::check_plan(&plan).map(|()| plan))
+            .map_err(|error| vec![finding(&error, Some(query))])
     }
 
     /// DataFusion's binder with our settings.

@@ -1,9 +1,10 @@
 //! Operators with Flink's types.
 
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, cast};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use thalweg_core::{Code, Diagnostic};
 
@@ -91,6 +92,60 @@ impl Family {
     fn is_temporal(self) -> bool {
         matches!(self, Family::Date | Family::Time | Family::Timestamp)
     }
+}
+
+/// Refuses comparisons in IN and BETWEEN, branches of CASE, and queries of a UNION whose types have nothing in common.
+/// DataFusion would make them texts.
+pub(crate) fn check_plan(plan: &LogicalPlan) -> Result<()> {
+    plan.apply(|node| {
+        if let LogicalPlan::Union(union) = node {
+            for column in 0..union.schema.fields().len() {
+                let types = union.inputs.iter().map(|input| input.schema().field(column).data_type().clone());
+                if !have_common_family(types) {
+                    return plan_err!("Incompatible inputs for Union on column '{}'", union.schema.field(column).name());
+                }
+            }
+        }
+        let mut schema = DFSchema::empty();
+        for input in node.inputs() {
+            schema.merge(input.schema());
+        }
+        for expr in node.expressions() {
+            expr.apply(|part| check_parts(part, &schema).map(|()| TreeNodeRecursion::Continue))?;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
+}
+
+fn check_parts(expr: &Expr, schema: &DFSchema) -> Result<()> {
+    let (what, parts): (&str, Vec<&Expr>) = match expr {
+        Expr::InList(list) => ("IN", [&*list.expr].into_iter().chain(&list.list).collect()),
+        Expr::Between(between) => ("BETWEEN", vec![&between.expr, &between.low, &between.high]),
+        Expr::Case(case) => {
+            ("CASE", case.when_then_expr.iter().map(|(_, then)| &**then).chain(case.else_expr.as_deref()).collect())
+        }
+        _ => return Ok(()),
+    };
+    let types = parts.iter().map(|part| narrow((*part).clone()).get_type(schema)).collect::<Result<Vec<_>>>()?;
+    if have_common_family(types.iter().cloned()) {
+        return Ok(());
+    }
+    let mut names: Vec<String> = types.iter().map(sql_type_name).collect();
+    names.dedup();
+    Err(refuse(
+        Diagnostic::error(Code::TYPE_MISMATCH, format!("{what} cannot take {}", names.join(" and ")))
+            .label_opt(span::of_exprs(parts), "here")
+            .help("CAST all of them to one type"),
+    ))
+}
+
+fn have_common_family(types: impl Iterator<Item = DataType>) -> bool {
+    let families: Vec<Family> = types.map(|data_type| Family::of(&data_type)).filter(|family| *family != Family::Other).collect();
+    let temporal = families.iter().copied().find(|family| family.is_temporal());
+    // A text beside times is read as a time.
+    let first = temporal.or(families.first().copied());
+    families.iter().all(|family| Some(*family) == first || temporal.is_some() && *family == Family::Text)
 }
 
 /// Refuses what Flink refuses and DataFusion would make work by a silent cast.

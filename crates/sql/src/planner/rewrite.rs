@@ -9,13 +9,14 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::interval;
+use super::{interval, values};
 
 /// Rewrites `query`, subqueries included:
 ///
 /// - every select item gets a name: its column's, else `EXPR$0` by position; a name used before gets a number;
 /// - `1e3` becomes a DOUBLE, as all other numbers with a point are DECIMAL;
-/// - intervals are spelled out.
+/// - intervals are spelled out;
+/// - the values of a VALUES column are of one type.
 ///
 /// `syntax` is applied to every expression, after its parts.
 pub(crate) fn rewrite(query: &Query, syntax: &dyn Fn(&mut Expr)) -> Query {
@@ -36,6 +37,11 @@ struct Rewrite<'a> {
 
 impl VisitorMut for Rewrite<'_> {
     type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        values::settle(&mut query.body);
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         name_items(&mut select.projection);

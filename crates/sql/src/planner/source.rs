@@ -36,13 +36,16 @@ pub(crate) fn table_expression(
 ) -> Result<(LogicalExpr, DFSchemaRef), Diagnostic> {
     let parsed = (input.parse_expression)(sql)?;
     let binder = Binder::detached(input);
-    if let Some(refusal) = check::check_expression(&parsed, binder.functions()).into_iter().next() {
+    let mut refusals = check::check(&parsed);
+    let rewritten = rewrite::rewrite_expression(parsed, input.rewrite);
+    refusals.extend(check::unknown_functions(&rewritten, binder.functions()));
+    if let Some(refusal) = refusals.into_iter().next() {
         return Err(without_places(refusal));
     }
     let schema = Arc::new(DFSchema::try_from(columns).map_err(|error| without_places(finding(&error, None)))?);
     let bound = binder
         .planner()
-        .sql_to_expr(rewrite::rewrite_expression(parsed, input.rewrite), &schema, &mut PlannerContext::new())
+        .sql_to_expr(rewritten, &schema, &mut PlannerContext::new())
         .and_then(|bound| optimize::optimise_expression(bound, &schema))
         .map_err(|error| without_places(finding(&error, None)))?;
     Ok((bound, schema))

@@ -133,9 +133,9 @@ impl Lowering<'_> {
                 project.column(self, node, column);
             }
             for index in computed {
-                let name = aggregate.schema.field(index).name();
-                let expr = self.expression(&window_relation, &aggregate.group_expr[index], name)?;
-                origins[index] = Origin::Node(project.push(self, node, expr, name));
+                let expr = self.expression(&window_relation, &aggregate.group_expr[index], "a group's expression")?;
+                let name = expr.text.clone();
+                origins[index] = Origin::Node(project.push(self, node, expr, &name));
             }
             node = project.add(self, node);
         }

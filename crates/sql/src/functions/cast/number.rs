@@ -65,9 +65,7 @@ fn to_integer(rule: Rule, array: &ArrayRef, to: &SqlType) -> Result<ArrayRef> {
             for value in doubles.as_primitive::<Float64Type>().iter() {
                 out.append_option(match value {
                     // The bounds are the nearest doubles inside BIGINT.
-                    Some(value) if (-9.223_372_036_854_775_808e18..9.223_372_036_854_775_808e18).contains(&value) => {
-                        Some(value as i64)
-                    }
+                    Some(value) if (i64::MIN as f64..-(i64::MIN as f64)).contains(&value) => Some(value as i64),
                     Some(value) => rule.refuse(value, to)?,
                     None => None,
                 });
