@@ -142,7 +142,7 @@ CREATE TABLE output (n BIGINT) WITH (
 INSERT INTO output SELECT n FROM numbers;";
     fs::write(&file, sql).expect("the folder can be written");
     let mut command = thalweg();
-    command.arg("run").arg(&file);
+    command.arg("run").arg(&file).arg("--checkpoint-dir").arg(work.path().join("checkpoints"));
     let (mut child, line) = start_and_listen(command, "connecting: no answer from Kafka", Duration::from_secs(6));
     let still_runs = child.try_wait().expect("the child is ours").is_none();
     let code = terminate(&mut child);

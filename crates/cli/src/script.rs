@@ -202,16 +202,17 @@ impl Script<'_> {
             (None, None) => Ok(()),
             (Some(inserts), None) => Ok(self.run_job(inserts, self.options.checkpoint_dir.as_deref(), true)?),
             (None, Some(select)) => Ok(self.run_select(select)?),
-            (Some(inserts), Some(select)) => std::thread::scope(|scope| {
-                let inserts = scope.spawn(|| self.run_job(inserts, self.options.checkpoint_dir.as_deref(), true));
-                let selected = self.run_select(select);
-                if selected.is_err() {
-                    self.stopper.stop();
-                }
-                let inserted = inserts.join().unwrap_or_else(|_| Err(Error::internal("the INSERT job stopped unexpectedly")));
-                selected?;
-                Ok(inserted?)
-            }),
+            (Some(inserts), Some(select)) => {
+                // Whichever of the two fails stops the other.
+                let stop_both = |result: Result<()>| result.inspect_err(|_| self.stopper.stop());
+                std::thread::scope(|scope| {
+                    let inserts = scope.spawn(|| stop_both(self.run_job(inserts, self.options.checkpoint_dir.as_deref(), true)));
+                    let selected = stop_both(self.run_select(select));
+                    let inserted = inserts.join().unwrap_or_else(|_| Err(Error::internal("the INSERT job stopped unexpectedly")));
+                    inserted?;
+                    Ok(selected?)
+                })
+            }
         }
     }
 

@@ -160,12 +160,14 @@ fn memory_store(name: &str) -> Arc<dyn ObjectStore> {
 #[cfg(feature = "s3")]
 fn open_s3(bucket: &str, settings: &StoreSettings) -> Result<Arc<dyn ObjectStore>> {
     use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-    use object_store::{BackoffConfig, RetryConfig};
+    use object_store::{BackoffConfig, ClientOptions, RetryConfig};
     use std::time::Duration;
 
     // Short, because the caller retries too and shows that it does.
     let retry = RetryConfig { backoff: BackoffConfig::default(), max_retries: 4, retry_timeout: Duration::from_secs(20) };
-    let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_retry(retry);
+    // The client's own limit of 30 s would fail every large file on a slow line.
+    let client = ClientOptions::new().with_timeout(Duration::from_secs(300)).with_connect_timeout(Duration::from_secs(5));
+    let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_retry(retry).with_client_options(client);
     for (name, value) in &settings.entries {
         if let Ok(key) = name.parse::<AmazonS3ConfigKey>() {
             builder = builder.with_config(key, value.reveal());

@@ -93,6 +93,13 @@ impl Delivery {
         Ok(UndeliveredEpoch { epoch, plans })
     }
 
+    /// Whether output that waits for company has waited long enough, though nothing new came.
+    pub fn is_due(&self) -> bool {
+        self.waiting.iter().any(|(key, waiting)| {
+            !waiting.is_empty() && self.deliverers.get(key).is_some_and(|deliverer| deliverer.is_due(waiting))
+        })
+    }
+
     /// Delivers a committed epoch; tries again while the target is away.
     pub fn deliver(&mut self, undelivered: &UndeliveredEpoch) -> Result<()> {
         for (key, plan) in &undelivered.plans {

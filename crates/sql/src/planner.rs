@@ -16,6 +16,7 @@ mod data_type;
 mod decimal;
 mod error;
 mod expression;
+mod fit_nested;
 mod function_registry;
 mod implicit_cast;
 mod interval;

@@ -159,6 +159,14 @@ impl Deliverer for FileDeliverer {
         Ok(plan)
     }
 
+    fn is_due(&self, waiting: &[SegmentRef]) -> bool {
+        let mut by_folder: BTreeMap<&str, Vec<SegmentRef>> = BTreeMap::new();
+        for segment in waiting {
+            by_folder.entry(&segment.tag).or_default().push(segment.clone());
+        }
+        by_folder.values().any(|file| self.is_old(file))
+    }
+
     fn deliver(&mut self, _epoch: Epoch, deliveries: &[PlannedDelivery], segments: &dyn SegmentReader) -> Result<()> {
         for delivery in deliveries {
             let folder = self.target.folder.as_ref();

@@ -39,13 +39,12 @@ impl Reports {
 
     /// Notes an error that the client met by itself.
     pub fn note_error(&self, reason: &str) {
-        // A client without brokers says so twenty times a second. Its log lines and the status of the job tell it once.
-        tracing::debug!(reason, "kafka client reports an error");
+        tracing::warn!(reason, "kafka client reports an error");
         self.errors.fetch_add(1, Ordering::SeqCst);
         if let Ok(mut last) = self.last_error.lock() {
-            // "1/1 brokers are down" follows the reason why, which says more. Times and counts would make each reason look new.
+            // "1/1 brokers are down" follows the reason why, which says more.
             if last.is_none() || !reason.ends_with("brokers are down") {
-                *last = Some(reason.split_once(" (after ").map_or(reason, |(reason, _)| reason).to_string());
+                *last = Some(reason.to_string());
             }
         }
     }
@@ -198,17 +197,11 @@ pub fn unknown_topic(topic: &str, names: &[String], options: &Options, otherwise
 }
 
 fn no_answer(client: &BaseConsumer<Reports>, options: &Options, error: KafkaError) -> Error {
-<<<<<<< HEAD
-    // Serves what the client has queued for us, such as why a connection failed.
-    client.poll(Duration::from_millis(50));
-    while client.poll(Duration::ZERO).is_some() {}
-=======
     // Serves what the client has queued for us, such as why a connection failed. A call serves one event and says nothing
     // when that was a log line, so the end of the queue cannot be told.
     for _ in 0..50 {
         let _ = client.poll(Duration::ZERO);
     }
->>>>>>> main
     let servers = options.get("properties.bootstrap.servers").unwrap_or_default();
     match error.rdkafka_error_code() {
         Some(

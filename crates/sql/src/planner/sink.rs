@@ -17,6 +17,7 @@ use thalweg_plan::{Exchange, Input, NodeKind, Properties, SinkNode, SinkTarget, 
 
 use super::context::Binder;
 use super::error::{finding, unknown_column};
+use super::fit_nested::fit_nested;
 use super::implicit_cast::is_implicit;
 use super::lower::Lowering;
 use super::relation::Relation;
@@ -163,8 +164,13 @@ fn fitted(
         .label_opt(item_place(&insert.query, position).or(insert.target_span), sql_type_of(field))
         .help(format!("write CAST(… AS {}) in the query, or declare the column {}", column.sql_type, sql_type_of(field))));
     }
-    let value =
-        if from_type == to_type { from } else { super::zone_cast::cast_between(from, (from_type, to_type), &input.time_zone) };
+    let value = if from_type == to_type {
+        from
+    } else if from_type.is_nested() {
+        fit_nested(from, to_type)
+    } else {
+        super::zone_cast::cast_between(from, (from_type, to_type), &input.time_zone)
+    };
     if column.field.is_nullable() || !field.is_nullable() {
         return Ok(value);
     }

@@ -33,7 +33,7 @@ fn settle_columns(values: &mut Values) {
             .iter()
             .zip(&types)
             .all(|(row, found)| found.as_ref().is_some_and(is_integer) || is_null(&row.content[column]));
-        let only_literals = values.rows.iter().all(|row| is_literal(&row.content[column]));
+        let only_literals = values.rows.iter().all(|row| is_literal(&row.content[column]) && !is_null(&row.content[column]));
         if types.iter().all(|found| found.as_ref() == Some(&common)) && (only_literals || !is_integer(&common)) {
             continue;
         }
