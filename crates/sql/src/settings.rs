@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn defaults_and_zero_durations() {
         let settings = Settings::new();
-        assert_eq!(settings.duration("execution.checkpointing.interval"), Some(Duration::from_secs(10)));
+        assert_eq!(settings.duration("execution.checkpointing.interval"), None, "it depends on what the job writes");
         assert_eq!(settings.duration("table.exec.state.ttl"), None);
         assert_eq!(settings.time_zone(), Tz::UTC);
         assert!(!settings.boolean("table.dml-sync"));
