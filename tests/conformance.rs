@@ -84,12 +84,21 @@ fn script(case: &Case, folder: &Path) -> String {
 
 /// One text for equal rows: columns in order, keys of nested objects sorted, numbers by value.
 fn canonical(line: &str) -> Result<String, String> {
+    Ok(joined(canonical_columns(line)?.iter()))
+}
+
+fn joined<'a>(columns: impl Iterator<Item = &'a (String, String)>) -> String {
+    columns.map(|(column, value)| format!("{column:?}:{value}")).collect::<Vec<_>>().join(",")
+}
+
+/// Names and values.
+fn canonical_columns(line: &str) -> Result<Vec<(String, String)>, String> {
     let text = canonical_numbers(line);
     let value: Value = serde_json::from_str(&text).map_err(|error| format!("{line}: {error}"))?;
     let Value::Object(row) = &value else { return Err(format!("not an object: {line}")) };
     let mut order = columns_in_order(&text);
     order.retain(|column| row.contains_key(column));
-    Ok(order.iter().map(|column| format!("{column:?}:{}", row[column])).collect::<Vec<_>>().join(","))
+    Ok(order.into_iter().map(|column| (column.clone(), row[&column].to_string())).collect())
 }
 
 /// The keys of a JSON object in the order of the text (serde_json's map sorts them).
@@ -174,8 +183,16 @@ fn canonical_number(text: &str) -> String {
     if trimmed.is_empty() { format!("{sign}0") } else { format!("{sign}{trimmed}e{exponent}") }
 }
 
-/// What two results must share under a rule.
+/// What two results must share under a rule. `final`: the rows left when the changelog has been applied; `final(k1,k2)`: the
+/// same, each key holding its last row, so that a stream without -U counts too; `final()`: one row in all.
 fn result_key(lines: &[String], compare: &str) -> Result<Vec<String>, String> {
+    let final_keys = compare.strip_prefix("final").map(|rest| {
+        let keys = rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+        keys.map(|keys| keys.split(',').map(str::trim).filter(|key| !key.is_empty()).collect::<Vec<_>>())
+    });
+    if let Some(keys) = final_keys {
+        return rows_left(lines, keys.as_deref());
+    }
     let mut rows = lines.iter().map(|line| canonical(line)).collect::<Result<Vec<_>, _>>()?;
     match compare {
         "ordered" => {}
@@ -183,6 +200,38 @@ fn result_key(lines: &[String], compare: &str) -> Result<Vec<String>, String> {
         other => return Err(format!("compare rule {other} is not needed yet")),
     }
     Ok(rows)
+}
+
+/// The rows of a changelog that are left at its end, sorted.
+fn rows_left(lines: &[String], keys: Option<&[&str]>) -> Result<Vec<String>, String> {
+    let mut counts: BTreeMap<String, i64> = BTreeMap::new();
+    let mut table: BTreeMap<String, String> = BTreeMap::new();
+    for line in lines {
+        let columns = canonical_columns(line)?;
+        let op = columns.first().filter(|(column, _)| column == "op").ok_or_else(|| format!("no op in front: {line}"))?;
+        let is_new = op.1.starts_with("\"+");
+        let row = joined(columns.iter().skip(1));
+        match keys {
+            None => *counts.entry(row).or_default() += if is_new { 1 } else { -1 },
+            Some(keys) => {
+                let key = joined(columns.iter().filter(|(column, _)| keys.contains(&column.as_str())));
+                if is_new {
+                    table.insert(key, row);
+                } else if table.get(&key) == Some(&row) {
+                    table.remove(&key);
+                }
+            }
+        }
+    }
+    if keys.is_some() {
+        let mut rows: Vec<String> = table.into_values().collect();
+        rows.sort();
+        return Ok(rows);
+    }
+    if let Some((row, _)) = counts.iter().find(|(_, count)| **count < 0) {
+        return Err(format!("a row is taken back that was never there: {row}"));
+    }
+    Ok(counts.into_iter().flat_map(|(row, count)| std::iter::repeat_n(row, usize::try_from(count).unwrap_or(0))).collect())
 }
 
 /// `Err` says how the program's answer differs.
@@ -250,6 +299,21 @@ fn window_hop() {
 #[test]
 fn window_cumulate() {
     check_area("window-cumulate");
+}
+
+#[test]
+fn group_agg() {
+    check_area("group-agg");
+}
+
+#[test]
+fn set_operations() {
+    check_area("set-operations");
+}
+
+#[test]
+fn subquery_cte() {
+    check_area("subquery-cte");
 }
 
 #[test]

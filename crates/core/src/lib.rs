@@ -23,7 +23,7 @@ mod source;
 mod table;
 mod time;
 
-pub use batch::{Batch, Message, WEIGHT_NAME};
+pub use batch::{Batch, Message, RowKind, WEIGHT_NAME};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use code::{CODES, Code, CodeInfo};
 pub use diagnostic::{Diagnostic, Label, Place, Severity, SourceText, Span, nearest};

@@ -13,7 +13,7 @@ mod window;
 pub use aggregate::{AggregateCall, AggregateFunction};
 pub use expr::Expr;
 pub use node::{
-    AssignWindow, Exchange, Filter, Input, Node, NodeKind, OperatorId, Project, Properties, SinkNode, SinkTarget, SourceNode,
+    AssignWindow, Exchange, Filter, GroupAggregate, Input, Node, NodeKind, OperatorId, Project, Properties, SinkNode, SinkTarget, SourceNode,
     StateLifetime, TimeAttribute, TimeKind, Watermark, WindowAggregate, WindowColumns,
 };
 pub use plan::{Plan, PlanDifference};

@@ -29,7 +29,7 @@ fn output_type(function: AggregateFunction, argument: &DataType) -> DataType {
 fn factory(function: AggregateFunction, argument: &DataType, distinct: bool) -> AggregateFactory {
     let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("total", argument.clone(), true)]));
     let output = Arc::new(Field::new("result", output_type(function, argument), true));
-    AggregateFactory::new(&AggregateCall { function, argument: Some(0), filter: None, distinct, output }, &schema).unwrap()
+    AggregateFactory::new(&AggregateCall { function, argument: Some(0), filter: None, distinct, separator: None, output }, &schema).unwrap()
 }
 
 fn describe(group: usize) -> String {
@@ -117,7 +117,7 @@ fn weights_take_back() {
 fn types_that_do_not_fit_are_refused() {
     let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("word", DataType::Utf8, true)]));
     let output = Arc::new(Field::new("result", DataType::Utf8, true));
-    let call = AggregateCall { function: AggregateFunction::Sum, argument: Some(0), filter: None, distinct: false, output };
+    let call = AggregateCall { function: AggregateFunction::Sum, argument: Some(0), filter: None, distinct: false, separator: None, output };
     let error = AggregateFactory::new(&call, &schema).unwrap_err();
     assert_eq!((error.kind, error.message.as_str()), (ErrorKind::User, "SUM(word) does not take Utf8 to give Utf8"));
 }
