@@ -239,7 +239,13 @@ fn check(case: &Case) -> Result<(), String> {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let file = folder.path().join("case.sql");
     fs::write(&file, script(case, folder.path())).expect("the folder can be written");
-    let outcome = run_within(thalweg().arg("run").arg(&file), Duration::from_secs(60));
+    let mut command = thalweg();
+    command.arg("run").arg(&file);
+    if case.compare == "ordered" {
+        // Flink's order was recorded with one lane; there is none between the rows of several.
+        command.args(["--parallelism", "1"]);
+    }
+    let outcome = run_within(&mut command, Duration::from_secs(60));
     if case.compare == "error" {
         let plan = case.flink.first().is_some_and(|line| line.starts_with("{\"error\":\"plan\""));
         let expected = if plan { 2 } else { 1 };

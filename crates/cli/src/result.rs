@@ -151,8 +151,7 @@ struct TableLines {
 
 impl SinkWriter for TableLines {
     fn write(&mut self, batch: &Batch) -> Result<()> {
-        let marks: Vec<&str> =
-            (0..batch.num_rows()).map(|row| if self.updating { batch.kind(row).mark() } else { "" }).collect();
+        let marks: Vec<&str> = (0..batch.num_rows()).map(|row| if self.updating { batch.kind(row).mark() } else { "" }).collect();
         let text = self.table.render(&batch.rows, &marks)?;
         self.output.write(text.as_bytes())
     }

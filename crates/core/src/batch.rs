@@ -76,12 +76,7 @@ impl Batch {
     /// The same rows, weights and row watermarks under other columns. `rows` must have as many rows as `self`.
     pub fn with_rows(&self, rows: RecordBatch) -> Self {
         assert_eq!(rows.num_rows(), self.num_rows(), "a projection keeps the number of rows");
-        Batch {
-            rows,
-            weights: self.weights.clone(),
-            row_watermarks: self.row_watermarks.clone(),
-            updates: self.updates.clone(),
-        }
+        Batch { rows, weights: self.weights.clone(), row_watermarks: self.row_watermarks.clone(), updates: self.updates.clone() }
     }
 
     /// The rows where `mask` is true (null counts as false), in order.

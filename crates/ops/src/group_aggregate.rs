@@ -132,11 +132,8 @@ impl GroupAggregateOperator {
                 .checked_add(batch.weight(row))
                 .ok_or_else(|| Error::record(format!("more rows than can be counted in {}", self.describe(keys, row))))?;
             if after < 0 {
-                return Err(Error::record(format!(
-                    "a row is taken back that {} does not hold",
-                    self.describe(keys, row)
-                ))
-                .with_help("the changes of the input do not fit together: more rows were taken back than came"));
+                return Err(Error::record(format!("a row is taken back that {} does not hold", self.describe(keys, row)))
+                    .with_help("the changes of the input do not fit together: more rows were taken back than came"));
             }
             self.groups.set_rows(group, after);
             let earlier = *last.entry(group).or_insert_with(|| {

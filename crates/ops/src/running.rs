@@ -132,10 +132,8 @@ struct PerGroup<F: Fold> {
 impl<F: Fold> PerGroup<F> {
     fn error(&self, problem: Problem, group: &str) -> Error {
         match problem {
-            Problem::Overflow => {
-                Error::record(format!("{} overflows {} for {group}", self.name, sql_name(&self.output)))
-                    .with_help("cast the argument to a wider type, such as DECIMAL(38, 0)")
-            }
+            Problem::Overflow => Error::record(format!("{} overflows {} for {group}", self.name, sql_name(&self.output)))
+                .with_help("cast the argument to a wider type, such as DECIMAL(38, 0)"),
             Problem::NotThere => {
                 Error::record(format!("{} is to take back a value that it does not hold, in {group}", self.name))
                     .with_help("the changes of the input do not fit together: a row was taken back that was never there")
@@ -230,9 +228,7 @@ pub(crate) fn create(call: &AggregateCall, input: &SchemaRef, updating: bool) ->
         | AggregateFunction::StddevSamp
         | AggregateFunction::VarPop
         | AggregateFunction::VarSamp => match argument {
-            DataType::Float32 | DataType::Float64 => {
-                maker.make(FloatNumbers::new(call.function, argument, output), argument)
-            }
+            DataType::Float32 | DataType::Float64 => maker.make(FloatNumbers::new(call.function, argument, output), argument),
             _ => maker.make(ExactNumbers::new(&maker.name, call.function, argument, output)?, argument),
         },
         AggregateFunction::Min | AggregateFunction::Max => {
@@ -243,9 +239,7 @@ pub(crate) fn create(call: &AggregateCall, input: &SchemaRef, updating: bool) ->
         AggregateFunction::LastValue if !updating => maker.plain(FirstOfAll::new(argument, End::Last)?),
         AggregateFunction::FirstValue => maker.plain(InOrder::end(argument, End::First)?),
         AggregateFunction::LastValue => maker.plain(InOrder::end(argument, End::Last)?),
-        AggregateFunction::ListAgg => {
-            maker.make(InOrder::text(argument, call.separator.as_deref().unwrap_or(","))?, argument)
-        }
+        AggregateFunction::ListAgg => maker.make(InOrder::text(argument, call.separator.as_deref().unwrap_or(","))?, argument),
         AggregateFunction::ArrayAgg => maker.make(InOrder::array(argument, output)?, argument),
         AggregateFunction::Collect => maker.make(Collect::new(argument, output)?, argument),
     }

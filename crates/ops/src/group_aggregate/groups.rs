@@ -79,13 +79,7 @@ struct Group {
 impl Default for Groups {
     fn default() -> Self {
         // The first number is never given away.
-        Groups {
-            numbers: HashMap::new(),
-            groups: vec![Group::default()],
-            free: vec![],
-            dirty: HashSet::new(),
-            key_bytes: 0,
-        }
+        Groups { numbers: HashMap::new(), groups: vec![Group::default()], free: vec![], dirty: HashSet::new(), key_bytes: 0 }
     }
 }
 

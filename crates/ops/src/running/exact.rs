@@ -39,9 +39,8 @@ impl ExactNumbers {
     /// # Errors
     /// `User` for other types of argument.
     pub(super) fn new(name: &str, function: AggregateFunction, argument: &DataType, output: &DataType) -> Result<Self> {
-        let integer = |data_type: &DataType| {
-            matches!(data_type, DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64)
-        };
+        let integer =
+            |data_type: &DataType| matches!(data_type, DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64);
         let is_supported = match (argument, output) {
             (DataType::Decimal128(_, scale), DataType::Decimal128(_, output_scale)) => match function {
                 AggregateFunction::Sum => scale == output_scale,

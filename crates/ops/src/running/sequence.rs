@@ -180,9 +180,9 @@ impl Fold for InOrder {
 
     fn finish(&self, results: Self::Results) -> Result<ArrayRef> {
         match &self.shape {
-            Shape::End(_) => {
-                self.codec.decode(results.iter().map(|chosen| chosen.as_ref().and_then(|values| values.first()).map(|value| &**value)))
-            }
+            Shape::End(_) => self
+                .codec
+                .decode(results.iter().map(|chosen| chosen.as_ref().and_then(|values| values.first()).map(|value| &**value))),
             Shape::Text(separator) => {
                 let all = self.codec.decode(results.iter().flatten().flatten().map(|value| Some(&**value)))?;
                 let mut texts = arrow::array::AsArray::as_string::<i32>(&all).iter().flatten();
@@ -208,8 +208,7 @@ impl Fold for InOrder {
     }
 
     fn write(&self, states: &[&Sequence]) -> Result<Vec<ArrayRef>> {
-        let lists: Vec<Vec<&[u8]>> =
-            states.iter().map(|state| state.values.values().map(|value| &**value).collect()).collect();
+        let lists: Vec<Vec<&[u8]>> = states.iter().map(|state| state.values.values().map(|value| &**value).collect()).collect();
         Ok(vec![collection::write_lists(&self.codec, &lists)?])
     }
 

@@ -17,10 +17,9 @@ pub(crate) fn all() -> Vec<Arc<AggregateUDF>> {
     use AggregateFunction::{
         ArrayAgg, Avg, Collect, Count, FirstValue, LastValue, ListAgg, Max, Min, StddevPop, StddevSamp, Sum, VarPop, VarSamp,
     };
-    let named = [
-        Count, Sum, Avg, Min, Max, FirstValue, LastValue, ListAgg, ArrayAgg, Collect, StddevPop, StddevSamp, VarPop, VarSamp,
-    ]
-    .map(|function| (function, function.name()));
+    let named =
+        [Count, Sum, Avg, Min, Max, FirstValue, LastValue, ListAgg, ArrayAgg, Collect, StddevPop, StddevSamp, VarPop, VarSamp]
+            .map(|function| (function, function.name()));
     let second_names = [(StddevSamp, "STDDEV"), (VarSamp, "VARIANCE")];
     named
         .into_iter()
