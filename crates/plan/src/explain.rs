@@ -22,7 +22,7 @@ impl Plan {
         }
         let forever: Vec<&Node> = self.nodes.iter().filter(|node| node.properties.state == StateLifetime::Forever).collect();
         if !forever.is_empty() {
-            out.push_str("\nnote: the state of these operators is never dropped; set 'table.exec.state.ttl' or use a window:\n");
+            out.push_str("\nnote: the state of these operators is never dropped; that of a window goes with it:\n");
             for node in forever {
                 let _ = writeln!(out, "  {}", node.id);
             }
