@@ -49,7 +49,7 @@ impl PlannedAggregate {
     }
 
     fn refusal(&self, wanted: &str, argument: &DataType) -> DataFusionError {
-        let message = format!("{} takes {wanted}, not {}", self.function.name(), sql_type_name(argument));
+        let message = format!("{} takes {wanted}, not {}", self.name.to_uppercase(), sql_type_name(argument));
         refuse(Diagnostic::error(Code::BAD_ARGUMENTS, message))
     }
 
@@ -113,7 +113,7 @@ impl AggregateUDFImpl for PlannedAggregate {
     }
 
     fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        let name = self.function.name();
+        let name = self.name.to_uppercase();
         if let (AggregateFunction::ListAgg, [argument, separator]) = (self.function, arg_types) {
             self.result(argument).map_err(|wanted| self.refusal(wanted, argument))?;
             return Ok(vec![argument.clone(), separator.clone()]);
