@@ -36,6 +36,9 @@ const SLOT: &str = "groups";
 /// State with fewer groups is always written whole.
 const SMALL_GROUPS: usize = 1_024;
 
+/// About how many bytes of results are made at once: a result may be much larger than the row that made it.
+const RESULT_BYTES: usize = 64 << 20;
+
 pub(crate) struct GroupAggregateOperator {
     keys: Vec<usize>,
     key_fields: Vec<FieldRef>,
@@ -111,6 +114,30 @@ impl GroupAggregateOperator {
             is_stored: false,
             merged_rows: 0,
         })
+    }
+
+    /// How many of `rows` rows of this size may be taken at once so that their results stay small.
+    fn rows_at_once(&self, mut rows: usize, row_bytes: usize) -> usize {
+        let sizes = self.accumulators.iter().map(|accumulator| accumulator.result_size());
+        let (largest, collects) = sizes.fold((0, false), |(largest, collects), (size, own)| (largest + size, collects || own));
+        let growth = |rows: usize| if collects { rows.saturating_mul(row_bytes) } else { row_bytes };
+        while rows > 1 && rows.saturating_mul(2 * row_bytes + largest + growth(rows)) > RESULT_BYTES {
+            rows /= 2;
+        }
+        rows
+    }
+
+    /// Takes in rows; their results fit into one array.
+    fn take_in(&mut self, batch: &Batch, out: &mut Output) -> Result<()> {
+        let keys: Vec<ArrayRef> = self.keys.iter().map(|key| canonical_floats(batch.column(*key))).collect();
+        let steps = self.step(batch, &keys)?;
+        let results = self.results(batch, &keys, &steps)?;
+        self.changes(&keys, &steps, &results, out)?;
+        for group in steps.touched {
+            self.groups.mark_dirty(group);
+            self.groups.remove_if_empty(group);
+        }
+        Ok(())
     }
 
     /// Finds the groups of the rows and counts the rows in them.
@@ -284,13 +311,12 @@ impl Operator for GroupAggregateOperator {
             }
             _ => batch,
         };
-        let keys: Vec<ArrayRef> = self.keys.iter().map(|key| canonical_floats(batch.column(*key))).collect();
-        let steps = self.step(&batch, &keys)?;
-        let results = self.results(&batch, &keys, &steps)?;
-        self.changes(&keys, &steps, &results, out)?;
-        for group in steps.touched {
-            self.groups.mark_dirty(group);
-            self.groups.remove_if_empty(group);
+        let row_bytes = batch.size_bytes() / batch.num_rows().max(1);
+        let mut offset = 0;
+        while offset < batch.num_rows() {
+            let rows = self.rows_at_once(batch.num_rows() - offset, row_bytes);
+            self.take_in(&batch.slice(offset, rows), out)?;
+            offset += rows;
         }
         Ok(())
     }

@@ -66,6 +66,9 @@ pub(crate) trait RunningAccumulator: Send {
     /// The inverse of [`RunningAccumulator::state`]: row `i` becomes the state of `groups[i]`; rows without a group are left out.
     fn restore(&mut self, states: &[ArrayRef], groups: &[Option<usize>]) -> Result<()>;
 
+    /// Bytes of the largest result so far, about, and whether results hold all values of their groups.
+    fn result_size(&self) -> (usize, bool);
+
     /// The group has seen no rows.
     fn clear(&mut self, group: usize);
 
@@ -116,8 +119,19 @@ pub(crate) trait Fold: Send {
     /// The inverse of [`Fold::write`].
     fn read(&self, columns: &[ArrayRef]) -> Result<Vec<Self::State>>;
 
-    /// Bytes that the state holds outside of itself.
+    /// Bytes that the state holds outside of itself, about.
     fn heap_bytes(&self, state: &Self::State) -> usize;
+
+    /// Bytes of the result of this state, about; 0 where results are of fixed size.
+    fn result_bytes(&self, state: &Self::State) -> usize {
+        let _ = state;
+        0
+    }
+
+    /// Whether a result holds all values of its group.
+    fn collects(&self) -> bool {
+        false
+    }
 }
 
 /// A fold over numbered groups.
@@ -127,6 +141,8 @@ struct PerGroup<F: Fold> {
     output: DataType,
     fold: F,
     states: Vec<F::State>,
+    /// Bytes of the largest result so far.
+    largest: usize,
 }
 
 impl<F: Fold> PerGroup<F> {
@@ -159,6 +175,7 @@ impl<F: Fold> RunningAccumulator for PerGroup<F> {
             if selection.as_ref().is_none_or(|selection| selection.is_valid(row)) {
                 outcome = self.fold.add(state, &bound, row, rows.weights.map_or(1, |weights| weights.value(row)));
             }
+            self.largest = self.largest.max(self.fold.result_bytes(state));
             if rows.empties[row] {
                 *state = F::State::default();
             }
@@ -190,10 +207,15 @@ impl<F: Fold> RunningAccumulator for PerGroup<F> {
     fn restore(&mut self, states: &[ArrayRef], groups: &[Option<usize>]) -> Result<()> {
         for (state, group) in self.fold.read(states)?.into_iter().zip(groups) {
             if let Some(group) = group {
+                self.largest = self.largest.max(self.fold.result_bytes(&state));
                 self.states[*group] = state;
             }
         }
         Ok(())
+    }
+
+    fn result_size(&self) -> (usize, bool) {
+        (self.largest, self.fold.collects())
     }
 
     fn clear(&mut self, group: usize) {
@@ -254,7 +276,7 @@ struct Maker<'a> {
 impl Maker<'_> {
     fn plain<F: Fold + 'static>(&self, fold: F) -> Result<Box<dyn RunningAccumulator>> {
         let output = self.call.output.data_type().clone();
-        Ok(Box::new(PerGroup { name: self.name.clone(), output, fold, states: vec![] }))
+        Ok(Box::new(PerGroup { name: self.name.clone(), output, fold, states: vec![], largest: 0 }))
     }
 
     /// With DISTINCT where the call has it.

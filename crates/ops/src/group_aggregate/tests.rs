@@ -417,3 +417,17 @@ fn a_lane_is_made_from_a_node() {
     distinct.on_batch(0, batch(&[(row(1.0, 1), 1), (row(1.0, 2), 1), (row(-0.0, 2), 1)]), &mut out).unwrap();
     assert_eq!(out.batches[0].column(0).as_primitive::<Float64Type>().values(), &[1.0, -0.0]);
 }
+
+#[test]
+fn results_much_larger_than_their_rows_are_made_in_parts() {
+    let mut list = operator(&[], &[call(ListAgg, Some(2), DataType::Utf8)], false);
+    let word = "x".repeat(1_000);
+    let rows: Vec<(Row, i64)> = (0..1_000).map(|_| ((Some(1.0), None, Some(word.clone()), None), 1)).collect();
+    let mut out = Output::default();
+    list.on_batch(0, batch(&rows), &mut out).unwrap();
+    assert_eq!(out.batches.iter().map(Batch::num_rows).sum::<usize>(), 1_999);
+    let last = out.batches.last().unwrap();
+    assert_eq!(last.column(0).as_string::<i32>().value(last.num_rows() - 1).len(), 1_000 * 1_001 - 1);
+    // A thousand results, half a MiB each on average, twice: none of the arrays behind the batches holds them all.
+    assert!(out.batches.iter().all(|batch| batch.column(0).get_array_memory_size() < 4 * RESULT_BYTES));
+}

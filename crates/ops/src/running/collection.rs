@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
 use arrow::row::Rows;
 use thalweg_core::{Error, Result};
 
-use super::extremum::{Counts, add_count, bind};
+use super::extremum::{Counts, add_count, bind, counts_bytes};
 use super::{Fold, Problem, ValueCodec};
 
 /// Offsets of lists of these lengths.
@@ -142,6 +142,14 @@ impl Fold for Collect {
     }
 
     fn heap_bytes(&self, state: &Counts) -> usize {
-        state.len() * 32 + state.keys().map(|value| value.len()).sum::<usize>()
+        counts_bytes(state)
+    }
+
+    fn result_bytes(&self, state: &Counts) -> usize {
+        self.heap_bytes(state)
+    }
+
+    fn collects(&self) -> bool {
+        true
     }
 }

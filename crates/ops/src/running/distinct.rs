@@ -5,7 +5,7 @@ use arrow::datatypes::{DataType, Field};
 use arrow::row::Rows;
 use thalweg_core::Result;
 
-use super::extremum::{Counts, add_count, bind};
+use super::extremum::{Counts, add_count, bind, counts_bytes};
 use super::{Fold, Problem, ValueCodec, collection};
 
 /// Gives each value of a group to `inner` when it first comes, and takes it back when the last of it goes.
@@ -96,7 +96,14 @@ impl<F: Fold> Fold for DistinctValues<F> {
     }
 
     fn heap_bytes(&self, state: &Self::State) -> usize {
-        let values = state.counts.len() * 32 + state.counts.keys().map(|value| value.len()).sum::<usize>();
-        values + self.inner.heap_bytes(&state.inner)
+        counts_bytes(&state.counts) + self.inner.heap_bytes(&state.inner)
+    }
+
+    fn result_bytes(&self, state: &Self::State) -> usize {
+        self.inner.result_bytes(&state.inner)
+    }
+
+    fn collects(&self) -> bool {
+        self.inner.collects()
     }
 }

@@ -35,6 +35,11 @@ pub(super) fn add_count(counts: &mut Counts, value: &[u8], weight: i64) -> Resul
     }
 }
 
+/// About what the counts hold: asked for at each checkpoint, it must not look at every value.
+pub(super) fn counts_bytes(counts: &Counts) -> usize {
+    counts.len() * 64 + counts.first_key_value().map_or(0, |(value, _)| value.len() * counts.len())
+}
+
 /// The best value so far, for rows that are never taken back. State: the value.
 pub(super) struct Best {
     codec: ValueCodec,
@@ -92,6 +97,10 @@ impl Fold for Best {
     fn heap_bytes(&self, state: &Self::State) -> usize {
         state.as_ref().map_or(0, |value| value.len())
     }
+
+    fn result_bytes(&self, state: &Self::State) -> usize {
+        self.heap_bytes(state)
+    }
 }
 
 /// The best of all values that the group holds. State: each value with its count.
@@ -144,8 +153,12 @@ impl Fold for BestOfMany {
     }
 
     fn heap_bytes(&self, state: &Counts) -> usize {
-        // A rough figure: nodes of the tree hold key and count.
-        state.len() * 32 + state.keys().map(|value| value.len()).sum::<usize>()
+        counts_bytes(state)
+    }
+
+    fn result_bytes(&self, state: &Counts) -> usize {
+        let best = if self.is_max { state.last_key_value() } else { state.first_key_value() };
+        best.map_or(0, |(value, _)| value.len())
     }
 }
 

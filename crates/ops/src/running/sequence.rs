@@ -13,6 +13,9 @@ use super::extremum::bind;
 use super::values::EncodedValues;
 use super::{Fold, Problem, ValueCodec, collection};
 
+/// Results of many rows share an Arrow array, which holds less than 2 GiB.
+const RESULT_BYTES_MAX: usize = 256 << 20;
+
 /// Which end of a sequence is the result.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
@@ -76,6 +79,10 @@ impl Fold for FirstOfAll {
     fn heap_bytes(&self, state: &Self::State) -> usize {
         state.as_ref().map_or(0, |value| value.len())
     }
+
+    fn result_bytes(&self, state: &Self::State) -> usize {
+        self.heap_bytes(state)
+    }
 }
 
 /// All values of a group in order of arrival. A value that is taken back is the earliest that is equal, as in Flink.
@@ -85,10 +92,13 @@ pub(super) struct Sequence {
     /// By value, the places where it is.
     places: HashMap<Arc<[u8]>, VecDeque<u64>>,
     next: u64,
+    /// Of all values.
+    bytes: usize,
 }
 
 impl Sequence {
     fn push(&mut self, value: &[u8]) {
+        let value_bytes = value.len();
         let value: Arc<[u8]> = match self.places.get_key_value(value) {
             Some((known, _)) => known.clone(),
             None => value.into(),
@@ -96,6 +106,7 @@ impl Sequence {
         self.values.insert(self.next, value.clone());
         self.places.entry(value).or_default().push_back(self.next);
         self.next += 1;
+        self.bytes += value_bytes;
     }
 
     fn take_back(&mut self, value: &[u8]) -> Result<(), Problem> {
@@ -105,6 +116,7 @@ impl Sequence {
             self.places.remove(value);
         }
         self.values.remove(&place);
+        self.bytes -= value.len();
         Ok(())
     }
 }
@@ -168,6 +180,12 @@ impl Fold for InOrder {
     }
 
     fn push_result(&self, state: &Sequence, results: &mut Self::Results) -> Result<(), Problem> {
+        if self.result_bytes(state) > RESULT_BYTES_MAX {
+            return Err(Problem::Failed(
+                Error::record("a group holds more values than one result can show")
+                    .with_help("choose finer groups, or count the values in place of listing them"),
+            ));
+        }
         let chosen = match self.shape {
             Shape::End(End::First) => state.values.first_key_value().map(|(_, value)| vec![value.clone()]),
             Shape::End(End::Last) => state.values.last_key_value().map(|(_, value)| vec![value.clone()]),
@@ -224,6 +242,20 @@ impl Fold for InOrder {
 
     fn heap_bytes(&self, state: &Sequence) -> usize {
         // A rough figure: two entries per value, and each different value once.
-        state.values.len() * 56 + state.places.keys().map(|value| value.len() + 64).sum::<usize>()
+        let value = state.values.first_key_value().map_or(0, |(_, value)| value.len() + 64);
+        state.values.len() * 56 + state.places.len() * value
+    }
+
+    fn result_bytes(&self, state: &Sequence) -> usize {
+        match &self.shape {
+            Shape::End(End::First) => state.values.first_key_value().map_or(0, |(_, value)| value.len()),
+            Shape::End(End::Last) => state.values.last_key_value().map_or(0, |(_, value)| value.len()),
+            Shape::Text(separator) => state.bytes + state.values.len() * separator.len(),
+            Shape::Array(_) => state.bytes,
+        }
+    }
+
+    fn collects(&self) -> bool {
+        !matches!(self.shape, Shape::End(_))
     }
 }
