@@ -339,3 +339,15 @@ fn numbers_compare_by_value() {
     assert_eq!(canonical(r#"{"b":1.50,"a":"1.50"}"#), canonical(r#"{"b":15e-1,"a":"1.50"}"#));
     assert_ne!(canonical(r#"{"b":1,"a":2}"#), canonical(r#"{"a":2,"b":1}"#), "columns have an order");
 }
+
+#[test]
+fn changelogs_compare_by_what_is_left() {
+    let lines = |lines: &[&str]| lines.iter().map(|line| line.to_string()).collect::<Vec<_>>();
+    let detour = lines(&[r#"{"op":"+I","k":1,"n":1}"#, r#"{"op":"-U","k":1,"n":1}"#, r#"{"op":"+U","k":1,"n":2}"#]);
+    let upserts = lines(&[r#"{"op":"+I","k":1,"n":1}"#, r#"{"op":"+U","k":1,"n":2}"#]);
+    let straight = lines(&[r#"{"op":"+I","k":1,"n":2}"#]);
+    assert_eq!(result_key(&detour, "final"), result_key(&straight, "final"));
+    assert_ne!(result_key(&upserts, "final"), result_key(&straight, "final"));
+    assert_eq!(result_key(&upserts, "final(k)"), result_key(&straight, "final(k)"));
+    assert!(result_key(&lines(&[r#"{"op":"-D","k":1,"n":1}"#]), "final").is_err());
+}

@@ -171,3 +171,27 @@ pub enum Message {
     /// No more rows will ever come. `Watermark(EventTime::MAX)` was sent before.
     End,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn kinds_follow_the_rows() {
+        let rows = RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![1, 2, 3, 4])) as ArrayRef)]).unwrap();
+        let batch = Batch {
+            weights: Some(Int64Array::from(vec![1, -1, 1, -1])),
+            updates: Some(BooleanArray::from(vec![false, true, true, false])),
+            ..Batch::append(rows)
+        };
+        let marks = |batch: &Batch| (0..batch.num_rows()).map(|row| batch.kind(row).mark()).collect::<Vec<_>>();
+        assert_eq!(marks(&batch), ["+I", "-U", "+U", "-D"]);
+        assert_eq!(marks(&batch.slice(1, 2)), ["-U", "+U"]);
+        assert_eq!(marks(&batch.filter(&BooleanArray::from(vec![false, true, false, true])).unwrap()), ["-U", "-D"]);
+        assert_eq!(marks(&batch.take(&UInt32Array::from(vec![2, 0])).unwrap()), ["+U", "+I"]);
+        assert_eq!(marks(&batch.with_rows(batch.rows.clone())), ["+I", "-U", "+U", "-D"]);
+        assert_eq!(Batch::append(batch.rows).kind(0), RowKind::Insert);
+    }
+}

@@ -6,7 +6,7 @@
 mod count;
 mod distinct;
 mod extremum;
-pub(crate) mod rows;
+mod rows;
 pub(crate) mod sum;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array};

@@ -7,7 +7,7 @@ use arrow::buffer::NullBuffer;
 use thalweg_core::{Error, Result};
 
 /// The rows that count: those where the argument is not null and the filter is true. `None` when all do.
-pub(crate) fn selection(argument: Option<&ArrayRef>, filter: Option<&BooleanArray>) -> Option<NullBuffer> {
+pub(super) fn selection(argument: Option<&ArrayRef>, filter: Option<&BooleanArray>) -> Option<NullBuffer> {
     let present = argument.and_then(|argument| argument.logical_nulls());
     let passing = filter.map(|filter| match filter.nulls() {
         Some(nulls) => NullBuffer::new(filter.values() & nulls.inner()),
