@@ -134,16 +134,18 @@ impl SinkWriter for JsonLines {
         self.encoder.encode(&batch.rows, &mut self.rows)?;
         let mut text = Vec::with_capacity(self.rows.bytes.len() + 16 * self.rows.len());
         for (row, line) in self.rows.iter().enumerate() {
-            if self.updating {
-                text.extend_from_slice(if batch.weight(row) < 0 { br#"{"op":"-D""# } else { br#"{"op":"+I""# });
-                if line.len() > 2 {
-                    text.push(b',');
+            for _ in 0..batch.weight(row).unsigned_abs() {
+                if self.updating {
+                    text.extend_from_slice(format!(r#"{{"op":"{}""#, batch.kind(row).mark()).as_bytes());
+                    if line.len() > 2 {
+                        text.push(b',');
+                    }
+                    text.extend_from_slice(&line[1..]);
+                } else {
+                    text.extend_from_slice(line);
                 }
-                text.extend_from_slice(&line[1..]);
-            } else {
-                text.extend_from_slice(line);
+                text.push(b'\n');
             }
-            text.push(b'\n');
         }
         self.output.write(&text)
     }
@@ -161,17 +163,7 @@ struct TableLines {
 
 impl SinkWriter for TableLines {
     fn write(&mut self, batch: &Batch) -> Result<()> {
-        let marks: Vec<&str> = (0..batch.num_rows())
-            .map(|row| {
-                if !self.updating {
-                    ""
-                } else if batch.weight(row) < 0 {
-                    "-D"
-                } else {
-                    "+I"
-                }
-            })
-            .collect();
+        let marks: Vec<&str> = (0..batch.num_rows()).map(|row| if self.updating { batch.kind(row).mark() } else { "" }).collect();
         let text = self.table.render(&batch.rows, &marks)?;
         self.output.write(text.as_bytes())
     }

@@ -85,7 +85,7 @@ impl WatermarkGenerator {
             running = running.max(self.candidate(&times, &candidates, row, latest));
             made_before
         }));
-        Ok(Batch { rows, weights: None, row_watermarks: Some(row_watermarks) })
+        Ok(Batch { row_watermarks: Some(row_watermarks), ..Batch::append(rows) })
     }
 
     /// The watermark after the rows so far.

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use thalweg_core::ColumnKind;
 
 use crate::window::duration_text;
-use crate::{Exchange, Node, NodeKind, Plan, SinkTarget, StateLifetime, TimeKind};
+use crate::{AggregateCall, Exchange, Node, NodeKind, Plan, SinkTarget, StateLifetime, TimeKind};
 
 impl Plan {
     /// The readable form. Shared nodes are printed once and referred to afterwards.
@@ -22,7 +22,7 @@ impl Plan {
         }
         let forever: Vec<&Node> = self.nodes.iter().filter(|node| node.properties.state == StateLifetime::Forever).collect();
         if !forever.is_empty() {
-            out.push_str("\nnote: the state of these operators is never dropped; set 'table.exec.state.ttl' or use a window:\n");
+            out.push_str("\nnote: the state of these operators is never dropped; that of a window goes with it:\n");
             for node in forever {
                 let _ = writeln!(out, "  {}", node.id);
             }
@@ -86,25 +86,20 @@ fn headline(plan: &Plan, node: &Node) -> String {
         NodeKind::Filter(filter) => format!("Filter {}", filter.predicate.text),
         NodeKind::AssignWindow(assign) => format!("AssignWindow {} on {}", assign.window, name(assign.time_column)),
         NodeKind::WindowAggregate(aggregate) => {
-            let calls: Vec<String> = aggregate
-                .aggregates
-                .iter()
-                .map(|call| {
-                    let distinct = if call.distinct { "DISTINCT " } else { "" };
-                    let argument = call.argument.map_or("*".to_string(), &name);
-                    let filter = call.filter.map_or(String::new(), |column| format!(" FILTER {}", name(column)));
-                    format!("{}({distinct}{argument}){filter}", call.function.name())
-                })
-                .collect();
+            let calls = calls_text(&aggregate.aggregates, &name);
             let keys: Vec<String> = aggregate.keys.iter().map(|key| name(*key)).collect();
             format!(
                 "WindowAggregate {} on {}, keys [{}], [{}], slices of {}, two phases",
                 aggregate.window,
                 name(aggregate.time_column),
                 keys.join(", "),
-                calls.join(", "),
+                calls,
                 duration_text(aggregate.window.kind.slice_ms())
             )
+        }
+        NodeKind::GroupAggregate(aggregate) => {
+            let keys: Vec<String> = aggregate.keys.iter().map(|key| name(*key)).collect();
+            format!("GroupAggregate keys [{}], [{}]", keys.join(", "), calls_text(&aggregate.aggregates, &name))
         }
         NodeKind::Union => format!("Union of {}", node.inputs.len()),
         NodeKind::Values(rows) => format!("Values {} rows", rows.num_rows()),
@@ -113,6 +108,17 @@ fn headline(plan: &Plan, node: &Node) -> String {
             SinkTarget::Result => "Sink result of SELECT".to_string(),
         },
     }
+}
+
+fn calls_text(calls: &[AggregateCall], name: &dyn Fn(usize) -> String) -> String {
+    let text = |call: &AggregateCall| {
+        let distinct = if call.distinct { "DISTINCT " } else { "" };
+        let argument = call.argument.map_or("*".to_string(), name);
+        let separator = call.separator.as_ref().map_or(String::new(), |separator| format!(", '{separator}'"));
+        let filter = call.filter.map_or(String::new(), |column| format!(" FILTER {}", name(column)));
+        format!("{}({distinct}{argument}{separator}){filter}", call.function.name())
+    };
+    calls.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
 fn exchange_text(exchange: &Exchange, producer: &Node) -> String {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::{Exchange, Input, Node, NodeKind, OperatorId, SinkTarget};
+use crate::{AggregateCall, Exchange, Input, Node, NodeKind, OperatorId, SinkTarget};
 
 /// A job: every INSERT of a file, or one SELECT. Nodes are in topological order; sources shared by several sinks are one node.
 #[derive(Clone, Debug, Default)]
@@ -93,6 +93,7 @@ impl NodeKind {
             NodeKind::Filter(_) => "Filter",
             NodeKind::AssignWindow(_) => "AssignWindow",
             NodeKind::WindowAggregate(_) => "WindowAggregate",
+            NodeKind::GroupAggregate(_) => "GroupAggregate",
             NodeKind::Union => "Union",
             NodeKind::Values(_) => "Values",
             NodeKind::Sink(_) => "Sink",
@@ -121,20 +122,12 @@ impl NodeKind {
             NodeKind::Filter(filter) => filter.predicate.text.clone(),
             NodeKind::AssignWindow(assign) => format!("{} time({})", assign.window, assign.time_column),
             NodeKind::WindowAggregate(aggregate) => {
-                let calls: Vec<String> = aggregate
-                    .aggregates
-                    .iter()
-                    .map(|call| {
-                        format!(
-                            "{}{}({:?} filter {:?})",
-                            call.function.name(),
-                            if call.distinct { " DISTINCT" } else { "" },
-                            call.argument,
-                            call.filter
-                        )
-                    })
-                    .collect();
-                format!("{} time({}) keys({:?}) [{}]", aggregate.window, aggregate.time_column, aggregate.keys, calls.join(", "))
+                let calls = calls_identity(&aggregate.aggregates);
+                format!("{} time({}) keys({:?}) [{}]", aggregate.window, aggregate.time_column, aggregate.keys, calls)
+            }
+            NodeKind::GroupAggregate(aggregate) => {
+                let input = if aggregate.input_updating { " updating" } else { "" };
+                format!("keys({:?}) [{}]{input}", aggregate.keys, calls_identity(&aggregate.aggregates))
             }
             NodeKind::Union => String::new(),
             NodeKind::Values(rows) => format!("{rows:?}"),
@@ -160,6 +153,15 @@ fn origin(table: &thalweg_core::TableDefinition) -> String {
         .filter_map(|name| table.options.get(name).map(|value| format!("{name}={value}")))
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+fn calls_identity(calls: &[AggregateCall]) -> String {
+    let call = |call: &AggregateCall| {
+        let distinct = if call.distinct { " DISTINCT" } else { "" };
+        let separator = call.separator.as_ref().map_or(String::new(), |separator| format!(" separator {separator:?}"));
+        format!("{}{distinct}({:?} filter {:?}{separator})", call.function.name(), call.argument, call.filter)
+    };
+    calls.iter().map(call).collect::<Vec<_>>().join(", ")
 }
 
 fn texts(exprs: &[crate::Expr]) -> String {

@@ -18,6 +18,7 @@ mod error;
 mod expression;
 mod fit_nested;
 mod function_registry;
+mod group_aggregate;
 mod implicit_cast;
 mod interval;
 mod lower;
@@ -87,6 +88,8 @@ pub struct Insert {
     pub columns: Option<Vec<(String, Option<Span>)>>,
     pub query: ast::Query,
     pub span: Option<Span>,
+    /// Whether the connector of the target can take rows back.
+    pub takes_updates: bool,
 }
 
 /// Plans a SELECT. The last node is a sink for the terminal.

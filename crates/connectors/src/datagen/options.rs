@@ -11,6 +11,7 @@ pub const INFO: ConnectorInfo = ConnectorInfo {
     doc: "Makes rows up: random values or sequences, at a steady rate. The same table gives the same rows each time.",
     is_source: true,
     is_sink: false,
+    takes_updates: false,
     options: OPTIONS,
     metadata: &[],
     format_options: &[],
