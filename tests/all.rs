@@ -2,12 +2,15 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests bound their waiting by the machine's clock")]
 
+mod bad_input;
+mod command_line;
 mod conformance;
 mod diagnostics;
 mod docker;
 mod exactly_once;
 mod examples;
 mod house;
+mod properties;
 mod real_parts;
 mod slt;
 mod support;

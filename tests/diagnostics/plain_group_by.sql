@@ -12,6 +12,14 @@ CREATE TABLE clicks (
   'format' = 'json'
 );
 
+CREATE TABLE counts (user_id BIGINT, clicks BIGINT) WITH (
+  'connector' = 'kafka',
+  'topic' = 'counts',
+  'properties.bootstrap.servers' = 'localhost:9092',
+  'format' = 'json'
+);
+
+INSERT INTO counts
 SELECT user_id, COUNT(*)
 FROM clicks
 GROUP BY user_id;

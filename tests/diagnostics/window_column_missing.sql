@@ -12,6 +12,13 @@ CREATE TABLE clicks (
   'format' = 'json'
 );
 
+CREATE TABLE counts (starts TIMESTAMP(3), clicks BIGINT) WITH (
+  'connector' = 'filesystem',
+  'path' = 'file:///tmp/counts',
+  'format' = 'json'
+);
+
+INSERT INTO counts
 SELECT window_start, COUNT(*)
 FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(at), INTERVAL '1' MINUTE))
 GROUP BY window_start;

@@ -11,7 +11,7 @@ use thalweg_state::JobStore;
 use crate::arguments::{CheckArguments, ExplainArguments, FindingFormat};
 use crate::result::RowOutput;
 use crate::script::{Failure, plan_file, read_sources};
-use crate::{error_pages, is_code};
+use crate::{error_pages, is_code, secrets};
 
 /// `thalweg check`: every finding of every file; 2 when one of them is an error.
 pub fn check(arguments: &CheckArguments, clock: &Arc<dyn Clock>) -> Result<u8, Failure> {
@@ -142,5 +142,5 @@ fn open(url: &str) -> Result<JobStore> {
 }
 
 fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", text.trim_end_matches('\n'));
+    let _ = writeln!(std::io::stderr(), "{}", secrets::scrub(text.trim_end_matches('\n')));
 }

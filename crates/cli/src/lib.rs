@@ -12,6 +12,7 @@ mod progress_line;
 mod repl;
 mod result;
 mod script;
+mod secrets;
 mod settings_file;
 mod shop;
 
@@ -52,12 +53,13 @@ fn dispatch(arguments: Arguments, output: &RowOutput) -> Result<u8, Failure> {
     match arguments.command {
         Some(Command::Run(run)) => {
             let sources = script::read_sources(&run.files)?;
-            script::run_script(&sources, &run_options(&run, clock), output, &stop_on_signals()?)?;
+            let keeps_checkpoints = run.checkpoint_dir.is_some() || run.sql.embedded.is_some();
+            script::run_script(&sources, &run_options(&run, clock), output, &stop_on_signals(keeps_checkpoints)?)?;
             Ok(0)
         }
         Some(Command::Check(check)) => inspect::check(&check, &clock),
         Some(Command::Explain(explain)) => inspect::explain(&explain, clock, output),
-        Some(Command::Demo(demo)) => demo::run(&demo, clock, output, &stop_on_signals()?).map(|()| 0),
+        Some(Command::Demo(demo)) => demo::run(&demo, clock, output, &stop_on_signals(true)?).map(|()| 0),
         Some(Command::Repl(repl)) => shell(&repl, clock, output),
         Some(Command::Checkpoint(checkpoint)) => match checkpoint.command {
             CheckpointCommand::List { url } => inspect::list_checkpoints(&url, output).map(|()| 0),
@@ -83,7 +85,7 @@ fn shell(arguments: &ReplArguments, clock: Arc<dyn Clock>, output: &RowOutput) -
         (None, Some(file)) => script::read_sources(std::slice::from_ref(file))?.remove(0),
         (None, None) => return repl::run(&options, output).map(|()| 0),
     };
-    script::run_script(&[text], &options, output, &stop_on_signals()?)?;
+    script::run_script(&[text], &options, output, &stop_on_signals(false)?)?;
     Ok(0)
 }
 
@@ -112,7 +114,7 @@ fn row_output() -> RowOutput {
 }
 
 /// A stopper that SIGTERM and SIGINT set; a second signal ends the process at once, which loses nothing that was committed.
-fn stop_on_signals() -> Result<Stopper, Failure> {
+fn stop_on_signals(keeps_checkpoints: bool) -> Result<Stopper, Failure> {
     let stopper = Stopper::default();
     let on_signal = stopper.clone();
     let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])
@@ -123,15 +125,31 @@ fn stop_on_signals() -> Result<Stopper, Failure> {
                 std::process::exit(128 + signal);
             }
             on_signal.stop();
+            leave_in_time(keeps_checkpoints);
         }
     });
     Ok(stopper)
 }
 
+/// Ends the process if it has not ended by itself: a job that was asked to stop should be gone within 20 s, whatever is away
+/// and however long its client waits. What is committed is safe; the next run does the rest, as after `kill -9`.
+fn leave_in_time(keeps_checkpoints: bool) {
+    const GRACE: std::time::Duration = std::time::Duration::from_secs(17);
+    std::thread::spawn(move || {
+        std::thread::sleep(GRACE);
+        let _ = writeln!(
+            std::io::stderr(),
+            "stopped before the last checkpoint was complete; the next run goes on from the one before"
+        );
+        std::process::exit(i32::from(!keeps_checkpoints));
+    });
+}
+
 /// Logs go to standard error; `RUST_LOG` chooses more of them.
 fn start_logging(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| secrets::ScrubbedStandardError).with_target(false);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => builder.json().init(),

@@ -21,6 +21,8 @@ pub fn make_way() {
 }
 
 const REDRAW: Duration = Duration::from_millis(500);
+/// A start that takes longer than this is explained.
+const LONG_START: Duration = Duration::from_secs(3);
 
 /// Shows the status of a job until dropped.
 pub struct ProgressLine {
@@ -31,12 +33,16 @@ pub struct ProgressLine {
 impl ProgressLine {
     /// Starts showing `status`. On a terminal the line is drawn over itself; elsewhere only what keeps the job from running is
     /// said, once per reason, so that a container's log tells why nothing happens.
-    pub fn start(status: Arc<JobStatus>, clock: Arc<dyn Clock>) -> Self {
+    pub fn start(status: Arc<JobStatus>, clock: Arc<dyn Clock>, checkpoint_url: Option<&String>) -> Self {
+        let opens = match checkpoint_url {
+            Some(url) => format!("the checkpoints in {url} and the sources"),
+            None => "the sources".to_string(),
+        };
         let done = Arc::new(AtomicBool::new(false));
         let thread_done = done.clone();
         let terminal = std::io::stderr().is_terminal();
         let thread = std::thread::spawn(move || {
-            let mut line = Line { terminal, last_reason: None, last: None };
+            let mut line = Line { terminal, last_reason: None, last: None, begin: clock.monotonic(), opens };
             while !thread_done.load(Ordering::SeqCst) {
                 line.show(&status.snapshot(), clock.as_ref());
                 std::thread::park_timeout(REDRAW);
@@ -62,6 +68,9 @@ struct Line {
     last_reason: Option<String>,
     /// Rows in, rows out and time at the last drawing, for rates.
     last: Option<(u64, u64, Duration)>,
+    begin: Duration,
+    /// What is opened first.
+    opens: String,
 }
 
 impl Line {
@@ -69,11 +78,14 @@ impl Line {
         let reason = match &snapshot.phase {
             JobPhase::Connecting(reason) => Some(format!("connecting: {reason}")),
             JobPhase::DeliveryBlocked(reason) => Some(format!("delivery blocked: {reason}")),
+            JobPhase::Starting if clock.monotonic().saturating_sub(self.begin) >= LONG_START => {
+                Some(format!("connecting: still opening {}", self.opens))
+            }
             _ => None,
         };
         if reason.is_some() && reason != self.last_reason {
             make_way();
-            let _ = writeln!(std::io::stderr(), "{}", reason.as_deref().unwrap_or_default());
+            let _ = writeln!(std::io::stderr(), "{}", crate::secrets::scrub(reason.as_deref().unwrap_or_default()));
         }
         self.last_reason = reason;
         if self.terminal {

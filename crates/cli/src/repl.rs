@@ -9,7 +9,7 @@ use thalweg_core::{Error, SourceText};
 use thalweg_runtime::Stopper;
 use thalweg_sql::{Outcome, Session, parse_script};
 
-use crate::result::{RowOutput, Table};
+use crate::result::RowOutput;
 use crate::script::{CommandVariables, Failure, ScriptOptions, new_session, run_plan};
 
 const PROMPT: &str = "thalweg> ";
@@ -67,10 +67,7 @@ fn execute(session: &mut Session, text: &str, options: &ScriptOptions, output: &
             match session.execute(parsed)? {
                 Outcome::Done(line) => say(&line),
                 Outcome::Text(text) => output.write(format!("{}\n", text.trim_end()).as_bytes())?,
-                Outcome::Rows(rows) => {
-                    let text = Table::new(&rows.schema()).render(&rows, &vec![""; rows.num_rows()])?;
-                    output.write(text.as_bytes())?;
-                }
+                Outcome::Rows(rows) => output.write_rows(&rows)?,
                 Outcome::Query(plan) => run_stoppable(session, *plan, options, output, running)?,
                 Outcome::Inserts(inserts) => {
                     let plan = session.plan_inserts(&inserts)?;

@@ -43,6 +43,18 @@ impl RowOutput {
         self.target.lock().expect("no holder of this lock panics").stoppers.push(stopper);
     }
 
+    /// Writes rows that are there at once, such as those of SHOW TABLES: a table or JSON lines, as the rows of a SELECT.
+    pub fn write_rows(&self, rows: &RecordBatch) -> Result<()> {
+        if self.format == ResultFormat::Table {
+            let text = Table::new(&rows.schema()).render(rows, &vec![""; rows.num_rows()])?;
+            return self.write(text.as_bytes());
+        }
+        let mut encoded = EncodedRows::default();
+        JsonEncoder::new(&rows.schema(), &JsonOptions::default()).encode(rows, &mut encoded)?;
+        let lines: Vec<u8> = encoded.iter().flat_map(|line| [line, b"\n"].concat()).collect();
+        self.write(&lines)
+    }
+
     /// Writes whole lines and flushes.
     pub fn write(&self, bytes: &[u8]) -> Result<()> {
         let mut target = self.target.lock().expect("no holder of this lock panics");
@@ -122,16 +134,18 @@ impl SinkWriter for JsonLines {
         self.encoder.encode(&batch.rows, &mut self.rows)?;
         let mut text = Vec::with_capacity(self.rows.bytes.len() + 16 * self.rows.len());
         for (row, line) in self.rows.iter().enumerate() {
-            if self.updating {
-                text.extend_from_slice(if batch.weight(row) < 0 { br#"{"op":"-D""# } else { br#"{"op":"+I""# });
-                if line.len() > 2 {
-                    text.push(b',');
+            for _ in 0..batch.weight(row).unsigned_abs() {
+                if self.updating {
+                    text.extend_from_slice(format!(r#"{{"op":"{}""#, batch.kind(row).mark()).as_bytes());
+                    if line.len() > 2 {
+                        text.push(b',');
+                    }
+                    text.extend_from_slice(&line[1..]);
+                } else {
+                    text.extend_from_slice(line);
                 }
-                text.extend_from_slice(&line[1..]);
-            } else {
-                text.extend_from_slice(line);
+                text.push(b'\n');
             }
-            text.push(b'\n');
         }
         self.output.write(&text)
     }
@@ -149,17 +163,7 @@ struct TableLines {
 
 impl SinkWriter for TableLines {
     fn write(&mut self, batch: &Batch) -> Result<()> {
-        let marks: Vec<&str> = (0..batch.num_rows())
-            .map(|row| {
-                if !self.updating {
-                    ""
-                } else if batch.weight(row) < 0 {
-                    "-D"
-                } else {
-                    "+I"
-                }
-            })
-            .collect();
+        let marks: Vec<&str> = (0..batch.num_rows()).map(|row| if self.updating { batch.kind(row).mark() } else { "" }).collect();
         let text = self.table.render(&batch.rows, &marks)?;
         self.output.write(text.as_bytes())
     }

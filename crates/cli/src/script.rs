@@ -18,7 +18,8 @@ use thalweg_state::JobStore;
 use crate::arguments::SqlArguments;
 use crate::connections::CliConnections;
 use crate::progress_line::ProgressLine;
-use crate::result::{RowOutput, Table};
+use crate::result::RowOutput;
+use crate::secrets;
 
 /// Why a command did not succeed.
 #[derive(Debug)]
@@ -64,6 +65,10 @@ impl Failure {
 
     /// For standard error.
     pub fn render(&self) -> String {
+        secrets::scrub(&self.text())
+    }
+
+    fn text(&self) -> String {
         match self {
             Failure::Findings(findings) => findings.iter().map(Diagnostic::render).collect::<Vec<_>>().join("\n"),
             Failure::Failed(error) => {
@@ -102,13 +107,16 @@ impl Variables for CommandVariables<'_> {
     }
 
     fn environment(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok()
+        let value = std::env::var(name).ok()?;
+        secrets::remember(&value);
+        Some(value)
     }
 
     fn file(&self, path: &str) -> std::result::Result<String, String> {
-        std::fs::read_to_string(path)
-            .map(|text| text.trim_end_matches(['\n', '\r']).to_string())
-            .map_err(|error| error.to_string())
+        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+        let value = text.trim_end_matches(['\n', '\r']);
+        secrets::remember(value);
+        Ok(value.to_string())
     }
 }
 
@@ -164,10 +172,7 @@ impl Script<'_> {
         match self.session.execute(parsed)? {
             Outcome::Done(_) => Ok(()),
             Outcome::Text(text) => Ok(self.output.write(format!("{}\n", text.trim_end()).as_bytes())?),
-            Outcome::Rows(rows) => {
-                let text = Table::new(&rows.schema()).render(&rows, &vec![""; rows.num_rows()])?;
-                Ok(self.output.write(text.as_bytes())?)
-            }
+            Outcome::Rows(rows) => Ok(self.output.write_rows(&rows)?),
             Outcome::Query(plan) => Ok(self.run_select(*plan)?),
             Outcome::Inserts(inserts) if self.session.settings().boolean("table.dml-sync") => {
                 let plan = self.session.plan_inserts(&inserts)?;
@@ -197,16 +202,17 @@ impl Script<'_> {
             (None, None) => Ok(()),
             (Some(inserts), None) => Ok(self.run_job(inserts, self.options.checkpoint_dir.as_deref(), true)?),
             (None, Some(select)) => Ok(self.run_select(select)?),
-            (Some(inserts), Some(select)) => std::thread::scope(|scope| {
-                let inserts = scope.spawn(|| self.run_job(inserts, self.options.checkpoint_dir.as_deref(), true));
-                let selected = self.run_select(select);
-                if selected.is_err() {
-                    self.stopper.stop();
-                }
-                let inserted = inserts.join().unwrap_or_else(|_| Err(Error::internal("the INSERT job stopped unexpectedly")));
-                selected?;
-                Ok(inserted?)
-            }),
+            (Some(inserts), Some(select)) => {
+                // Whichever of the two fails stops the other.
+                let stop_both = |result: Result<()>| result.inspect_err(|_| self.stopper.stop());
+                std::thread::scope(|scope| {
+                    let inserts = scope.spawn(|| stop_both(self.run_job(inserts, self.options.checkpoint_dir.as_deref(), true)));
+                    let selected = stop_both(self.run_select(select));
+                    let inserted = inserts.join().unwrap_or_else(|_| Err(Error::internal("the INSERT job stopped unexpectedly")));
+                    inserted?;
+                    Ok(selected?)
+                })
+            }
         }
     }
 
@@ -243,8 +249,9 @@ pub fn run_plan(session: &Session, plan: Plan, options: &ScriptOptions, output: 
         None => (Arc::new(InMemory::new()) as Arc<dyn ObjectStore>, Path::default()),
     };
     let status = Arc::new(JobStatus::default());
-    let progress = options.shows_progress.then(|| ProgressLine::start(status.clone(), options.clock.clone()));
+    let progress = options.shows_progress.then(|| ProgressLine::start(status.clone(), options.clock.clone(), url.as_ref()));
     output.stop_when_closed(stopper.clone());
+    let texts = declaring_texts(session, &plan);
     let job = Job {
         options: JobOptions {
             parallelism: parallelism(settings, options),
@@ -263,13 +270,47 @@ pub fn run_plan(session: &Session, plan: Plan, options: &ScriptOptions, output: 
         status: status.clone(),
         stopper: stopper.clone(),
     };
-    let report = job.run();
+    let report = job.run().map_err(|error| in_its_source(error, texts));
     drop(progress);
     if report?.was_finished {
         say("the job had finished in an earlier run; its checkpoint directory says so, and nothing was run again");
     }
     say_late(&status);
     Ok(())
+}
+
+/// The texts that declare the tables of a plan, each once.
+fn declaring_texts(session: &Session, plan: &Plan) -> Vec<SourceText> {
+    let mut texts: Vec<SourceText> = vec![];
+    for node in &plan.nodes {
+        let table = match &node.kind {
+            NodeKind::Source(source) => &source.table,
+            NodeKind::Sink(sink) => match &sink.target {
+                SinkTarget::Table(table) => table,
+                SinkTarget::Result => continue,
+            },
+            _ => continue,
+        };
+        if let Some(declared) = session.catalog().table(&table.name)
+            && !texts.contains(&declared.source)
+        {
+            texts.push(declared.source.clone());
+        }
+    }
+    texts
+}
+
+/// What a connector finds wrong with a table's options has its place, but only we know the text. With several texts it could
+/// be the wrong one.
+fn in_its_source(mut error: Error, texts: Vec<SourceText>) -> Error {
+    if let Some(finding) = &mut error.diagnostic
+        && finding.source.is_none()
+        && !finding.labels.is_empty()
+        && let [text] = texts.as_slice()
+    {
+        finding.source = Some(text.clone());
+    }
+    error
 }
 
 /// Where checkpoints go: the command line, then the setting, then the folder of the embedded topics; nowhere for a SELECT.
@@ -343,7 +384,7 @@ fn counted(count: u64, what: &str) -> String {
 
 fn say(text: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", secrets::scrub(text));
 }
 
 /// Parses, binds and plans a file without running it: the plans of its jobs, or every finding.

@@ -11,6 +11,7 @@ pub const INFO: ConnectorInfo = ConnectorInfo {
     doc: "Takes rows and forgets them.",
     is_source: false,
     is_sink: true,
+    takes_updates: true,
     options: &[],
     metadata: &[],
     format_options: &[],

@@ -37,6 +37,7 @@ pub const KAFKA: ConnectorInfo = ConnectorInfo {
     doc: "Topics of Apache Kafka and of what speaks its protocol.",
     is_source: true,
     is_sink: true,
+    takes_updates: false,
     options: options::OPTIONS,
     metadata: options::METADATA,
     format_options: &["format", "value.format", "key.format"],

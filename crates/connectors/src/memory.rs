@@ -20,6 +20,7 @@ pub const INFO: ConnectorInfo = ConnectorInfo {
     doc: "Topics within the process, for tests.",
     is_source: true,
     is_sink: true,
+    takes_updates: true,
     options: &[
         OptionDefinition {
             name: "topic",

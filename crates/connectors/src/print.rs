@@ -19,9 +19,10 @@ const STANDARD_ERROR: &str = "standard-error";
 /// The connector as data.
 pub const INFO: ConnectorInfo = ConnectorInfo {
     name: "print",
-    doc: "Prints rows as text: +I[1, abc] for a row, -D[1, abc] for one taken back.",
+    doc: "Prints rows as text: +I[1, abc] for a new row, -U and +U for the old and the new form of a changed one, -D for one taken back.",
     is_source: false,
     is_sink: true,
+    takes_updates: true,
     options: &[
         OptionDefinition {
             name: IDENTIFIER,
@@ -97,11 +98,9 @@ impl SinkWriter for PrintWriter {
     fn write(&mut self, batch: &Batch) -> Result<()> {
         self.lines.clear();
         for row in 0..batch.num_rows() {
-            let weight = batch.weight(row);
-            let kind = if weight < 0 { "-D" } else { "+I" };
-            for _ in 0..weight.unsigned_abs() {
+            for _ in 0..batch.weight(row).unsigned_abs() {
                 self.lines.push_str(&self.prefix);
-                self.lines.push_str(kind);
+                self.lines.push_str(batch.kind(row).mark());
                 text::append_row(batch.rows.columns(), row, &mut self.lines)?;
                 self.lines.push('\n');
             }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use thalweg_core::{Error, Result, Secret};
+use thalweg_core::{Error, ErrorKind, Result, Secret};
 use tokio::runtime::{Builder, Runtime};
 
 pub use local::DurableFileSystem;
@@ -160,12 +160,14 @@ fn memory_store(name: &str) -> Arc<dyn ObjectStore> {
 #[cfg(feature = "s3")]
 fn open_s3(bucket: &str, settings: &StoreSettings) -> Result<Arc<dyn ObjectStore>> {
     use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-    use object_store::{BackoffConfig, RetryConfig};
+    use object_store::{BackoffConfig, ClientOptions, RetryConfig};
     use std::time::Duration;
 
     // Short, because the caller retries too and shows that it does.
     let retry = RetryConfig { backoff: BackoffConfig::default(), max_retries: 4, retry_timeout: Duration::from_secs(20) };
-    let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_retry(retry);
+    // The client's own limit of 30 s would fail every large file on a slow line.
+    let client = ClientOptions::new().with_timeout(Duration::from_secs(300)).with_connect_timeout(Duration::from_secs(5));
+    let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_retry(retry).with_client_options(client);
     for (name, value) in &settings.entries {
         if let Ok(key) = name.parse::<AmazonS3ConfigKey>() {
             builder = builder.with_config(key, value.reveal());
@@ -198,11 +200,21 @@ pub fn store_error(error: object_store::Error, action: impl std::fmt::Display) -
         NotFound { .. } => Some("check the name of the bucket or folder"),
         _ => None,
     };
-    let ours = Error::unavailable(action.to_string()).with_cause(error);
+    let ours = Error::unavailable(action.to_string()).with_store_cause(error);
     match help {
         Some(help) => ours.with_help(help),
         None => ours,
     }
+}
+
+/// As [`store_error`] for a put. A store that finds nothing to put into has no such bucket: trying again cannot help.
+pub fn put_error(error: object_store::Error, action: impl std::fmt::Display) -> Error {
+    let is_missing = matches!(error, object_store::Error::NotFound { .. });
+    let mut ours = store_error(error, action);
+    if is_missing {
+        ours.kind = ErrorKind::User;
+    }
+    ours
 }
 
 /// What a create-only put found.

@@ -22,18 +22,44 @@ pub const WEIGHT_NAME: &str = "weight";
 /// Sources set it only for batches that hold a row at, behind or 1 ms ahead of the running watermark; that is what makes lateness
 /// independent of how rows are cut into batches while the common path stays vectorised.
 ///
-/// Invariant: `weights` and `row_watermarks`, where present, have `rows.num_rows()` entries and no nulls.
+/// `updates` is for the edge alone: true for the two halves of a change of one row, the old one taken back and the new one.
+/// Absent means false for all. No operator decides anything by it; each merely keeps it on the rows that it passes on. So an
+/// update of which a filter lets only one half through is still shown as `-U` or `+U`, as in Flink.
+///
+/// Invariant: `weights`, `row_watermarks` and `updates`, where present, have `rows.num_rows()` entries and no nulls.
 #[derive(Clone, Debug)]
 pub struct Batch {
     pub rows: RecordBatch,
     pub weights: Option<Int64Array>,
     pub row_watermarks: Option<Int64Array>,
+    pub updates: Option<BooleanArray>,
+}
+
+/// What Flink calls a row of a changelog. Made at the edge, see [`Batch::kind`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RowKind {
+    Insert,
+    UpdateBefore,
+    UpdateAfter,
+    Delete,
+}
+
+impl RowKind {
+    /// `+I`, `-U`, `+U` or `-D`.
+    pub fn mark(self) -> &'static str {
+        match self {
+            RowKind::Insert => "+I",
+            RowKind::UpdateBefore => "-U",
+            RowKind::UpdateAfter => "+U",
+            RowKind::Delete => "-D",
+        }
+    }
 }
 
 impl Batch {
     /// A batch of rows of weight `+1`, none of which can be late.
     pub fn append(rows: RecordBatch) -> Self {
-        Batch { rows, weights: None, row_watermarks: None }
+        Batch { rows, weights: None, row_watermarks: None, updates: None }
     }
 
     pub fn num_rows(&self) -> usize {
@@ -51,7 +77,7 @@ impl Batch {
     /// The same rows, weights and row watermarks under other columns. `rows` must have as many rows as `self`.
     pub fn with_rows(&self, rows: RecordBatch) -> Self {
         assert_eq!(rows.num_rows(), self.num_rows(), "a projection keeps the number of rows");
-        Batch { rows, weights: self.weights.clone(), row_watermarks: self.row_watermarks.clone() }
+        Batch { rows, weights: self.weights.clone(), row_watermarks: self.row_watermarks.clone(), updates: self.updates.clone() }
     }
 
     /// The rows where `mask` is true (null counts as false), in order.
@@ -64,6 +90,10 @@ impl Batch {
             rows: predicate.filter_record_batch(&self.rows)?,
             weights: hidden(&self.weights)?,
             row_watermarks: hidden(&self.row_watermarks)?,
+            updates: match &self.updates {
+                Some(updates) => Some(as_boolean(predicate.filter(updates)?)),
+                None => None,
+            },
         })
     }
 
@@ -76,6 +106,10 @@ impl Batch {
             rows: arrow::compute::take_record_batch(&self.rows, indices)?,
             weights: hidden(&self.weights)?,
             row_watermarks: hidden(&self.row_watermarks)?,
+            updates: match &self.updates {
+                Some(updates) => Some(as_boolean(arrow::compute::take(updates, indices, None)?)),
+                None => None,
+            },
         })
     }
 
@@ -85,6 +119,7 @@ impl Batch {
             rows: self.rows.slice(offset, length),
             weights: self.weights.as_ref().map(|values| values.slice(offset, length)),
             row_watermarks: self.row_watermarks.as_ref().map(|values| values.slice(offset, length)),
+            updates: self.updates.as_ref().map(|values| values.slice(offset, length)),
         }
     }
 
@@ -93,15 +128,31 @@ impl Batch {
         self.weights.as_ref().map_or(1, |weights| weights.value(row))
     }
 
+    /// What row `row` is in a changelog of Flink.
+    pub fn kind(&self, row: usize) -> RowKind {
+        let is_update = self.updates.as_ref().is_some_and(|updates| updates.value(row));
+        match (self.weight(row) < 0, is_update) {
+            (false, false) => RowKind::Insert,
+            (true, true) => RowKind::UpdateBefore,
+            (false, true) => RowKind::UpdateAfter,
+            (true, false) => RowKind::Delete,
+        }
+    }
+
     /// Memory held by the buffers of this batch, in bytes.
     pub fn size_bytes(&self) -> usize {
         let hidden = |array: &Option<Int64Array>| array.as_ref().map_or(0, |a| a.get_array_memory_size());
-        self.rows.get_array_memory_size() + hidden(&self.weights) + hidden(&self.row_watermarks)
+        let updates = self.updates.as_ref().map_or(0, Array::get_array_memory_size);
+        self.rows.get_array_memory_size() + hidden(&self.weights) + hidden(&self.row_watermarks) + updates
     }
 }
 
 fn as_int64(array: ArrayRef) -> Int64Array {
     Int64Array::from(array.to_data())
+}
+
+fn as_boolean(array: ArrayRef) -> BooleanArray {
+    BooleanArray::from(array.to_data())
 }
 
 impl From<RecordBatch> for Batch {
@@ -120,4 +171,28 @@ pub enum Message {
     Barrier(Epoch),
     /// No more rows will ever come. `Watermark(EventTime::MAX)` was sent before.
     End,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn kinds_follow_the_rows() {
+        let rows = RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![1, 2, 3, 4])) as ArrayRef)]).unwrap();
+        let batch = Batch {
+            weights: Some(Int64Array::from(vec![1, -1, 1, -1])),
+            updates: Some(BooleanArray::from(vec![false, true, true, false])),
+            ..Batch::append(rows)
+        };
+        let marks = |batch: &Batch| (0..batch.num_rows()).map(|row| batch.kind(row).mark()).collect::<Vec<_>>();
+        assert_eq!(marks(&batch), ["+I", "-U", "+U", "-D"]);
+        assert_eq!(marks(&batch.slice(1, 2)), ["-U", "+U"]);
+        assert_eq!(marks(&batch.filter(&BooleanArray::from(vec![false, true, false, true])).unwrap()), ["-U", "-D"]);
+        assert_eq!(marks(&batch.take(&UInt32Array::from(vec![2, 0])).unwrap()), ["+U", "+I"]);
+        assert_eq!(marks(&batch.with_rows(batch.rows.clone())), ["+I", "-U", "+U", "-D"]);
+        assert_eq!(Batch::append(batch.rows).kind(0), RowKind::Insert);
+    }
 }

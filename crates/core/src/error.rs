@@ -75,6 +75,12 @@ impl Error {
         self
     }
 
+    /// As [`Error::with_cause`] for the error of an object store client, of which only the gist is kept.
+    pub fn with_store_cause(self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        let whole = Error::unavailable("").with_cause(cause).full_message();
+        self.with_cause(crate::store_answer(whole.trim_start_matches(": ")))
+    }
+
     /// Puts words in front of the message: `context: message`.
     pub fn in_context(mut self, context: impl fmt::Display) -> Self {
         self.message = format!("{context}: {}", self.message);

@@ -20,10 +20,11 @@ mod rand;
 mod registry;
 mod sink;
 mod source;
+mod store_answer;
 mod table;
 mod time;
 
-pub use batch::{Batch, Message, WEIGHT_NAME};
+pub use batch::{Batch, Message, RowKind, WEIGHT_NAME};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use code::{CODES, Code, CodeInfo};
 pub use diagnostic::{Diagnostic, Label, Place, Severity, SourceText, Span, nearest};
@@ -41,5 +42,6 @@ pub use sink::{
 pub use source::{
     Assignment, PartitionId, PollBudget, Position, ReadMode, ScanField, ScanRequest, Source, SourceEvent, SourceReader,
 };
+pub use store_answer::store_answer;
 pub use table::{Column, ColumnKind, TableDefinition, WatermarkDefinition};
 pub use time::EventTime;

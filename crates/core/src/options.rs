@@ -198,8 +198,12 @@ impl Options {
         findings
     }
 
-    /// A finding about the value of `name`, with its place.
+    /// A finding about the value of `name`, with its place. A secret value does not show in it.
     pub fn bad_value(&self, name: &str, message: impl Into<String>) -> Diagnostic {
+        let mut message = message.into();
+        if let Some(entry) = self.entries.get(name).filter(|entry| entry.secret && !entry.value.is_empty()) {
+            message = message.replace(&entry.value, "***");
+        }
         Diagnostic::error(Code::BAD_OPTION, message).label_opt(self.value_span(name), "this value")
     }
 

@@ -19,6 +19,8 @@ pub struct ConnectorInfo {
     pub doc: &'static str,
     pub is_source: bool,
     pub is_sink: bool,
+    /// Whether it can take back rows that it was given before.
+    pub takes_updates: bool,
     /// Its own options; those of its formats come on top, under the format's prefix.
     pub options: &'static [OptionDefinition],
     pub metadata: &'static [MetadataKey],

@@ -169,6 +169,12 @@ pub trait Deliverer: Send {
     /// `is_final` is set when the job stops after this epoch: nothing should wait. Pure: no I/O.
     fn plan(&mut self, epoch: Epoch, waiting: Vec<SegmentRef>, new: Vec<SegmentRef>, is_final: bool) -> Result<DeliveryPlan>;
 
+    /// Whether some of the `waiting` segments should be delivered now although no new ones came: a file that is old enough.
+    fn is_due(&self, waiting: &[SegmentRef]) -> bool {
+        let _ = waiting;
+        false
+    }
+
     /// Delivers a committed epoch. Repeatable.
     /// # Errors
     /// `Unavailable` to try again after a pause (the deliverer has put itself in order), `Fenced` to stop.

@@ -122,6 +122,10 @@ pub trait Source: Send + Sync {
     /// Whether every partition ends by itself.
     fn is_bounded(&self) -> bool;
 
+    /// Told before any reader is made when the job goes on from a checkpoint: partitions without a position are new ones then,
+    /// and are read from their beginning whatever the startup option says.
+    fn set_restored(&self) {}
+
     /// A reader for `assignments`, one per lane, each partition in one of them.
     fn reader(&self, assignments: Vec<Assignment>) -> Result<Box<dyn SourceReader>>;
 

@@ -7,7 +7,7 @@ mod count;
 mod distinct;
 mod extremum;
 mod rows;
-mod sum;
+pub(crate) mod sum;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array};
 use arrow::datatypes::{DataType, Field, SchemaRef};
@@ -108,7 +108,7 @@ impl AggregateFactory {
         match function {
             AggregateFunction::Min => extremum::create(&self.name, &argument, false),
             AggregateFunction::Max => extremum::create(&self.name, &argument, true),
-            _ => {
+            AggregateFunction::Sum | AggregateFunction::Avg => {
                 let is_average = function == AggregateFunction::Avg;
                 match &argument {
                     DataType::Float32 | DataType::Float64 => {
@@ -117,6 +117,7 @@ impl AggregateFactory {
                     _ => Ok(Box::new(ExactSum::new(argument, is_average, output, self.name.clone())?)),
                 }
             }
+            _ => Err(Error::user(format!("{} does not run in windows", self.name))),
         }
     }
 }

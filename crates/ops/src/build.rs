@@ -6,6 +6,7 @@ use thalweg_plan::{Node, NodeKind, WindowAggregate};
 
 use crate::assign_window::AssignWindowOperator;
 use crate::filter::FilterOperator;
+use crate::group_aggregate::GroupAggregateOperator;
 use crate::project::ProjectOperator;
 use crate::session::SessionOperator;
 use crate::union::UnionOperator;
@@ -27,6 +28,10 @@ pub fn build(node: &Node, input_schemas: &[SchemaRef], context: &OperatorContext
         NodeKind::Session(session) => {
             let input = only_input(node, input_schemas)?;
             Ok(Box::new(SessionOperator::new(session, input, &node.schema, context)?))
+        }
+        NodeKind::GroupAggregate(aggregate) => {
+            let input = only_input(node, input_schemas)?;
+            Ok(Box::new(GroupAggregateOperator::new(aggregate, input, node.schema.clone(), context.batch_rows)?))
         }
         NodeKind::Union => Ok(Box::new(UnionOperator::new(node.schema.clone()))),
         NodeKind::Source(_) | NodeKind::Values(_) | NodeKind::Sink(_) | NodeKind::WindowAggregate(_) => {
@@ -99,7 +104,7 @@ mod tests {
         let weights = Some(Int64Array::from(vec![1, -1, 1, -1]));
         let row_watermarks = Some(Int64Array::from(vec![10, 20, 30, 40]));
         let mut out = Output::default();
-        operator.on_batch(0, Batch { rows, weights, row_watermarks }, &mut out).unwrap();
+        operator.on_batch(0, Batch { weights, row_watermarks, ..Batch::append(rows) }, &mut out).unwrap();
         out.batches
     }
 

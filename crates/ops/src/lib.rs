@@ -3,7 +3,7 @@
 //! The same inputs in the same order give the same outputs in the same order.
 //!
 //! - One per source partition, before any operator: [`WatermarkGenerator`].
-//! - Without state: `Project`, `Filter`, `AssignWindow`, `Union`, made by [`build`].
+//! - Without state: `Project`, `Filter`, `AssignWindow`, `Union`; with state: `GroupAggregate`; all made by [`build`].
 //! - `Session`: SESSION windows, with an aggregate or without, made by [`build`].
 //! - A window aggregate is two operators: [`build_local`] before the exchange, [`build_global`] behind it; rows of
 //!   [`partial_schema`] pass between them, sent to lanes by [`partition_by_lane`].
@@ -15,10 +15,12 @@ mod eval;
 mod event_times;
 mod exchange;
 mod filter;
+mod group_aggregate;
 mod group_keys;
 mod local_time;
 mod operator;
 mod project;
+mod running;
 mod session;
 mod union;
 mod watermark;

@@ -86,7 +86,7 @@ impl WatermarkGenerator {
             running = running.max(self.candidate(&times, &candidates, row, latest));
             made_before
         }));
-        Ok(Batch { rows, weights: None, row_watermarks: Some(row_watermarks) })
+        Ok(Batch { row_watermarks: Some(row_watermarks), ..Batch::append(rows) })
     }
 
     /// The watermark after the rows so far.
@@ -94,9 +94,11 @@ impl WatermarkGenerator {
         self.current
     }
 
-    /// The newest event time so far that was not too far in the future.
-    pub fn newest_event(&self) -> EventTime {
-        self.newest
+    /// How far the watermark trails the newest event: as declared, else as the rows so far had it; `None` before the first.
+    pub fn delay_ms(&self) -> Option<i64> {
+        let seen =
+            (self.newest > EventTime::MIN && self.current > EventTime::MIN).then(|| self.newest.0.saturating_sub(self.current.0));
+        self.delay_ms.or(seen.map(|delay| delay.max(0)))
     }
 
     /// Begins where an earlier run of the partition stood.
@@ -120,6 +122,9 @@ impl WatermarkGenerator {
 /// The delay when the watermark is the time column minus a constant interval of whole milliseconds, as most are. Subtracting
 /// calendar intervals row by row costs several times as much as all else that is done here.
 fn fixed_delay_ms(watermark: &Watermark) -> Option<i64> {
+    if watermark.expr.as_column() == Some(watermark.time_column) {
+        return Some(0);
+    }
     let subtraction = watermark.expr.physical.downcast_ref::<BinaryExpr>()?;
     let column = subtraction.left().downcast_ref::<Column>()?;
     let delay = subtraction.right().downcast_ref::<Literal>()?;

@@ -13,6 +13,20 @@ pub enum AggregateFunction {
     Avg,
     Min,
     Max,
+    /// The value that came first, or last, of those that are not null. The type of the argument.
+    FirstValue,
+    LastValue,
+    /// Texts in order of arrival, with [`AggregateCall::separator`] between them; null without one.
+    ListAgg,
+    /// Values in order of arrival, nulls included.
+    ArrayAgg,
+    /// A MULTISET of the values that are not null: how often each occurs, as a MAP from value to INT.
+    Collect,
+    /// Deviation and variance: of the population, of a sample. The type of AVG.
+    StddevPop,
+    StddevSamp,
+    VarPop,
+    VarSamp,
 }
 
 impl AggregateFunction {
@@ -23,6 +37,15 @@ impl AggregateFunction {
             AggregateFunction::Avg => "AVG",
             AggregateFunction::Min => "MIN",
             AggregateFunction::Max => "MAX",
+            AggregateFunction::FirstValue => "FIRST_VALUE",
+            AggregateFunction::LastValue => "LAST_VALUE",
+            AggregateFunction::ListAgg => "LISTAGG",
+            AggregateFunction::ArrayAgg => "ARRAY_AGG",
+            AggregateFunction::Collect => "COLLECT",
+            AggregateFunction::StddevPop => "STDDEV_POP",
+            AggregateFunction::StddevSamp => "STDDEV_SAMP",
+            AggregateFunction::VarPop => "VAR_POP",
+            AggregateFunction::VarSamp => "VAR_SAMP",
         }
     }
 }
@@ -37,6 +60,8 @@ pub struct AggregateCall {
     /// A BOOLEAN column: rows where it is not true do not count.
     pub filter: Option<usize>,
     pub distinct: bool,
+    /// What stands between the texts of LISTAGG; `None` for every other function.
+    pub separator: Option<String>,
     /// Name and type of the result.
     pub output: FieldRef,
 }

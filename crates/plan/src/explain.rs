@@ -22,7 +22,7 @@ impl Plan {
         }
         let forever: Vec<&Node> = self.nodes.iter().filter(|node| node.properties.state == StateLifetime::Forever).collect();
         if !forever.is_empty() {
-            out.push_str("\nnote: the state of these operators is never dropped; set 'table.exec.state.ttl' or use a window:\n");
+            out.push_str("\nnote: the state of these operators is never dropped; that of a window goes with it:\n");
             for node in forever {
                 let _ = writeln!(out, "  {}", node.id);
             }
@@ -86,12 +86,14 @@ fn headline(plan: &Plan, node: &Node) -> String {
         NodeKind::Filter(filter) => format!("Filter {}", filter.predicate.text),
         NodeKind::AssignWindow(assign) => format!("AssignWindow {} on {}", assign.window, name(assign.time_column)),
         NodeKind::WindowAggregate(aggregate) => {
+            let calls = calls_text(&aggregate.aggregates, &name);
+            let keys: Vec<String> = aggregate.keys.iter().map(|key| name(*key)).collect();
             format!(
                 "WindowAggregate {} on {}, keys [{}], [{}], slices of {}, two phases",
                 aggregate.window,
                 name(aggregate.time_column),
-                aggregate.keys.iter().map(|key| name(*key)).collect::<Vec<_>>().join(", "),
-                calls_text(&aggregate.aggregates, &name),
+                keys.join(", "),
+                calls,
                 duration_text(aggregate.window.kind.slice_ms())
             )
         }
@@ -106,6 +108,10 @@ fn headline(plan: &Plan, node: &Node) -> String {
                 calls.unwrap_or_default()
             )
         }
+        NodeKind::GroupAggregate(aggregate) => {
+            let keys: Vec<String> = aggregate.keys.iter().map(|key| name(*key)).collect();
+            format!("GroupAggregate keys [{}], [{}]", keys.join(", "), calls_text(&aggregate.aggregates, &name))
+        }
         NodeKind::Union => format!("Union of {}", node.inputs.len()),
         NodeKind::Values(rows) => format!("Values {} rows", rows.num_rows()),
         NodeKind::Sink(sink) => match &sink.target {
@@ -119,8 +125,9 @@ fn calls_text(calls: &[AggregateCall], name: &dyn Fn(usize) -> String) -> String
     let text = |call: &AggregateCall| {
         let distinct = if call.distinct { "DISTINCT " } else { "" };
         let argument = call.argument.map_or("*".to_string(), name);
+        let separator = call.separator.as_ref().map_or(String::new(), |separator| format!(", '{separator}'"));
         let filter = call.filter.map_or(String::new(), |column| format!(" FILTER {}", name(column)));
-        format!("{}({distinct}{argument}){filter}", call.function.name())
+        format!("{}({distinct}{argument}{separator}){filter}", call.function.name())
     };
     calls.iter().map(text).collect::<Vec<_>>().join(", ")
 }

@@ -13,8 +13,8 @@ mod window;
 pub use aggregate::{AggregateCall, AggregateFunction};
 pub use expr::Expr;
 pub use node::{
-    AssignWindow, Exchange, Filter, Input, Node, NodeKind, OperatorId, Project, Properties, Session, SinkNode, SinkTarget,
-    SourceNode, StateLifetime, TimeAttribute, TimeKind, Watermark, WindowAggregate, WindowColumns,
+    AssignWindow, Exchange, Filter, GroupAggregate, Input, Node, NodeKind, OperatorId, Project, Properties, Session, SinkNode,
+    SinkTarget, SourceNode, StateLifetime, TimeAttribute, TimeKind, Watermark, WindowAggregate, WindowColumns,
 };
 pub use plan::{Plan, PlanDifference};
 pub use window::{SessionWindow, TimeZoneRule, Window, WindowKind, duration_text};

@@ -58,6 +58,7 @@ pub enum NodeKind {
     AssignWindow(AssignWindow),
     WindowAggregate(WindowAggregate),
     Session(Session),
+    GroupAggregate(GroupAggregate),
     /// Rows of all inputs, in no fixed order between them. Inputs have equal column types.
     Union,
     /// Rows that stand in the query itself (`VALUES`). Emitted once by lane 0, then the input ends.
@@ -138,6 +139,20 @@ pub struct Session {
     pub keys: Vec<usize>,
     /// `None` for the rows themselves.
     pub aggregates: Option<Vec<AggregateCall>>,
+}
+
+/// A grouping that no window ends: results change as rows come.
+///
+/// Output: `keys` columns, then one column per aggregate. For each input row, in order, that changes its group's result: the
+/// old result with weight -1, then the new one with weight +1; a new group gives only the latter, one whose last row is taken
+/// back only the former. Without keys all rows are one group; over no rows nothing comes out. Without aggregates it is
+/// `SELECT DISTINCT`.
+#[derive(Clone, Debug)]
+pub struct GroupAggregate {
+    pub keys: Vec<usize>,
+    pub aggregates: Vec<AggregateCall>,
+    /// Whether input rows may be taken back. If not, less is kept.
+    pub input_updating: bool,
 }
 
 #[derive(Clone, Debug)]

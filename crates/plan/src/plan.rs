@@ -95,6 +95,7 @@ impl NodeKind {
             NodeKind::WindowAggregate(_) => "WindowAggregate",
             NodeKind::Session(Session { aggregates: Some(_), .. }) => "SessionAggregate",
             NodeKind::Session(_) => "AssignSession",
+            NodeKind::GroupAggregate(_) => "GroupAggregate",
             NodeKind::Union => "Union",
             NodeKind::Values(_) => "Values",
             NodeKind::Sink(_) => "Sink",
@@ -124,11 +125,15 @@ impl NodeKind {
             NodeKind::AssignWindow(assign) => format!("{} time({})", assign.window, assign.time_column),
             NodeKind::WindowAggregate(aggregate) => {
                 let calls = calls_identity(&aggregate.aggregates);
-                format!("{} time({}) keys({:?}) [{calls}]", aggregate.window, aggregate.time_column, aggregate.keys)
+                format!("{} time({}) keys({:?}) [{}]", aggregate.window, aggregate.time_column, aggregate.keys, calls)
             }
             NodeKind::Session(session) => {
                 let calls = session.aggregates.as_ref().map_or_else(String::new, |calls| format!(" [{}]", calls_identity(calls)));
                 format!("{} time({}) keys({:?}){calls}", session.window, session.time_column, session.keys)
+            }
+            NodeKind::GroupAggregate(aggregate) => {
+                let input = if aggregate.input_updating { " updating" } else { "" };
+                format!("keys({:?}) [{}]{input}", aggregate.keys, calls_identity(&aggregate.aggregates))
             }
             NodeKind::Union => String::new(),
             NodeKind::Values(rows) => format!("{rows:?}"),
@@ -157,11 +162,12 @@ fn origin(table: &thalweg_core::TableDefinition) -> String {
 }
 
 fn calls_identity(calls: &[AggregateCall]) -> String {
-    let text = |call: &AggregateCall| {
+    let call = |call: &AggregateCall| {
         let distinct = if call.distinct { " DISTINCT" } else { "" };
-        format!("{}{distinct}({:?} filter {:?})", call.function.name(), call.argument, call.filter)
+        let separator = call.separator.as_ref().map_or(String::new(), |separator| format!(" separator {separator:?}"));
+        format!("{}{distinct}({:?} filter {:?}{separator})", call.function.name(), call.argument, call.filter)
     };
-    calls.iter().map(text).collect::<Vec<_>>().join(", ")
+    calls.iter().map(call).collect::<Vec<_>>().join(", ")
 }
 
 fn texts(exprs: &[crate::Expr]) -> String {

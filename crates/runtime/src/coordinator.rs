@@ -175,7 +175,7 @@ impl Coordinator {
                     let finished = all_read && self.ending_tasks == self.source_tasks;
                     self.manifest.finished = finished;
                     open = Some(self.begin(true)?);
-                } else if large || (due && self.events.take_progress()) {
+                } else if large || (due && (self.events.take_progress() || self.delivery.is_due())) {
                     large = false;
                     last_begin = now;
                     open = Some(self.begin(false)?);
@@ -243,6 +243,9 @@ impl Coordinator {
         self.store.commit(&next)?;
         self.manifest = next;
         self.delivery.deliver(&self.manifest.undelivered[0])?;
+        if is_final {
+            self.acknowledge()?;
+        }
         self.status.on_commit(epoch, self.manifest.created_ms);
         tracing::debug!(
             epoch = epoch.0,
@@ -260,6 +263,25 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Notes in a manifest of its own that the epoch is delivered, so that the next run, which may come much later, does not
+    /// deliver it again: files may have been moved away by then. If it cannot be written, repetition is harmless as ever.
+    fn acknowledge(&mut self) -> Result<()> {
+        match acknowledged(&self.manifest, self.clock.as_ref()) {
+            None => Ok(()),
+            Some(next) => match self.store.commit(&next) {
+                Ok(()) => {
+                    self.manifest = next;
+                    Ok(())
+                }
+                Err(error) if error.kind == ErrorKind::Unavailable => {
+                    tracing::warn!(error = error.full_message(), "the last delivery was not noted; the next run repeats it");
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            },
+        }
+    }
+
     /// Hands partitions that appeared since to the lanes in turn.
     fn discover(&mut self) -> Result<()> {
         for (control, partitions) in self.sources.discover(self.clock.monotonic())? {
@@ -269,4 +291,17 @@ impl Coordinator {
         }
         Ok(())
     }
+}
+
+/// The manifest that says that all output of `manifest` is delivered, but for what waits; `None` when it says so already.
+pub fn acknowledged(manifest: &Manifest, clock: &dyn Clock) -> Option<Manifest> {
+    let mut next = manifest.clone();
+    let mut changed = false;
+    for (_, plan) in next.undelivered.iter_mut().flat_map(|epoch| &mut epoch.plans) {
+        changed |= !plan.deliveries.is_empty();
+        plan.deliveries.clear();
+    }
+    next.sequence += 1;
+    next.created_ms = clock.wall_ms();
+    changed.then_some(next)
 }

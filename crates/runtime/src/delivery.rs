@@ -8,9 +8,12 @@ use thalweg_core::{Clock, Deliverer, DeliveryMarker, DeliveryPlan, Epoch, Error,
 use thalweg_state::{Manifest, StoreSegmentReader, UndeliveredEpoch};
 
 use crate::channel::Abort;
+use crate::job::Stopper;
 use crate::status::{JobPhase, JobStatus};
 
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How long a job that is to stop goes on trying to deliver. It must end within 20 s, the last attempt included.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// All deliverers of a job, by delivery key.
 pub struct Delivery {
@@ -25,6 +28,7 @@ pub struct Delivery {
     pub abort: Abort,
     /// How long to go on trying before the job fails; the output stays committed and is delivered by the next run.
     pub patience: Duration,
+    pub stopper: Stopper,
 }
 
 impl Delivery {
@@ -89,6 +93,13 @@ impl Delivery {
         Ok(UndeliveredEpoch { epoch, plans })
     }
 
+    /// Whether output that waits for company has waited long enough, though nothing new came.
+    pub fn is_due(&self) -> bool {
+        self.waiting.iter().any(|(key, waiting)| {
+            !waiting.is_empty() && self.deliverers.get(key).is_some_and(|deliverer| deliverer.is_due(waiting))
+        })
+    }
+
     /// Delivers a committed epoch; tries again while the target is away.
     pub fn deliver(&mut self, undelivered: &UndeliveredEpoch) -> Result<()> {
         for (key, plan) in &undelivered.plans {
@@ -122,14 +133,16 @@ impl Delivery {
         let start = self.clock.monotonic();
         let mut pause = Duration::from_millis(100);
         let mut blocked = false;
+        let mut stop_seen = None;
         loop {
             match action(self) {
                 Err(error)
                     if error.kind == ErrorKind::Unavailable
                         && !self.abort.is_set()
-                        && self.clock.monotonic().saturating_sub(start) < self.patience =>
+                        && self.clock.monotonic().saturating_sub(start) < self.patience
+                        && !self.has_waited_for_stop(&mut stop_seen) =>
                 {
-                    tracing::warn!(error = error.full_message(), "delivery blocked, trying again");
+                    tracing::debug!(error = error.full_message(), "delivery blocked, trying again");
                     self.status.set_phase(JobPhase::DeliveryBlocked(error.full_message()));
                     blocked = true;
                     std::thread::sleep(pause);
@@ -143,6 +156,17 @@ impl Delivery {
                 }
             }
         }
+    }
+}
+
+impl Delivery {
+    /// Whether the job was asked to stop and gave the target a last chance since.
+    fn has_waited_for_stop(&self, seen: &mut Option<Duration>) -> bool {
+        if !self.stopper.is_set() {
+            return false;
+        }
+        let now = self.clock.monotonic();
+        now.saturating_sub(*seen.get_or_insert(now)) >= STOP_PATIENCE
     }
 }
 

@@ -17,10 +17,10 @@ use thalweg_plan::{Exchange, NodeKind, Plan, SinkTarget};
 use thalweg_state::{ClaimOptions, JobStore, Manifest, PartitionProgress, PlanIdentity, StoreSegmentReader, load_parts};
 
 use crate::channel::{Abort, queue};
-use crate::coordinator::{Coordinator, Event, EventSender, FinalEpoch};
+use crate::coordinator::{Coordinator, Event, EventSender, FinalEpoch, acknowledged};
 use crate::delivery::Delivery;
 use crate::fragment::{CutEdge, Fragment, cut};
-use crate::progress::SourceProgress;
+use crate::progress::{IdleRules, SourceProgress};
 use crate::source_task::{Control, Root, SourceTask};
 use crate::status::{JobPhase, JobStatus};
 use crate::task::{Body, InputQueue, Pressure, QueueTask, Route, Stop, Target, TaskNode, Work};
@@ -165,6 +165,19 @@ impl Job {
     /// # Errors
     /// `User` for another plan's checkpoints; `Fenced` when a newer run takes over; whatever stops a source, operator or sink.
     pub fn run(self) -> Result<JobReport> {
+        let (stopper, status, durable) = (self.stopper.clone(), self.status.clone(), self.options.durable);
+        match self.run_to_end() {
+            Err(error) if error.kind == ErrorKind::Unavailable && stopper.is_set() && durable => {
+                // Asked to stop while something was away: what is committed is safe, and the next run goes on from there.
+                tracing::warn!(error = error.full_message(), "stopped without a last checkpoint");
+                status.set_phase(JobPhase::Done);
+                Ok(JobReport { epoch: status.snapshot().epoch, finished: false, was_finished: false })
+            }
+            result => result,
+        }
+    }
+
+    fn run_to_end(self) -> Result<JobReport> {
         let mut rand = (self.rand)();
         let claim_options = ClaimOptions { allow_plan_change: self.options.allow_plan_change };
         let manifest = self.store.claim(&plan_identity(&self.plan), &claim_options, rand.as_mut(), self.clock.as_ref())?;
@@ -173,6 +186,13 @@ impl Job {
         let sinks = self.open_sinks()?;
         let mut delivery = self.delivery(&sinks, &manifest, &segments, &abort)?;
         delivery.recover(&manifest)?;
+        let manifest = match acknowledged(&manifest, self.clock.as_ref()) {
+            None => manifest,
+            Some(next) => {
+                self.store.commit(&next)?;
+                next
+            }
+        };
         if manifest.finished {
             self.status.set_phase(JobPhase::Done);
             return Ok(JobReport { epoch: manifest.epoch, finished: true, was_finished: true });
@@ -191,6 +211,7 @@ impl Job {
             generation: manifest.generation,
             clock: self.clock.clone(),
             cache: segments,
+            abort: abort.clone(),
             events: events.clone(),
         };
         let (uploads, upload_thread) = uploader.start((self.rand)());
@@ -295,6 +316,7 @@ impl Job {
             clock: self.clock.clone(),
             abort: abort.clone(),
             patience: self.options.patience,
+            stopper: self.stopper.clone(),
         };
         let context = DeliveryContext {
             job_id: manifest.job_id.clone(),
@@ -342,7 +364,7 @@ impl Job {
                 }
                 _ => continue,
             };
-            let partitions = self.retry_partitions(source.as_ref())?;
+            let partitions = self.retry(|| source.partitions())?;
             let bounded = source.is_bounded();
             let ends_time = bounded && self.options.mode == ReadMode::AsDeclared;
             let lanes = self.options.parallelism as usize;
@@ -353,6 +375,15 @@ impl Job {
                     known.push(PartitionProgress { partition, position: None, watermark: EventTime::MIN, ended: false });
                 }
             }
+            let advances_when_idle = !bounded && idle_timeout.is_some();
+            let progress = Arc::new(SourceProgress::new(IdleRules { timeout: idle_timeout, advances_when_idle, ends_time }));
+            // All of them before any lane reads: the minimum must not be taken over some.
+            for partition in &known {
+                progress.add(partition.partition.clone(), partition.watermark, partition.ended);
+            }
+            if known.iter().any(|partition| partition.position.is_some()) {
+                source.set_restored();
+            }
             let mut assigned = vec![vec![]; lanes];
             for (number, partition) in known.into_iter().enumerate() {
                 assigned[number % lanes].push(partition);
@@ -360,7 +391,7 @@ impl Job {
             sources.push(OpenSource {
                 node: index,
                 operator: node.id.0.clone(),
-                progress: Arc::new(SourceProgress::new(idle_timeout, !bounded && idle_timeout.is_some(), ends_time)),
+                progress,
                 source,
                 assigned,
                 ends_time,
@@ -370,18 +401,18 @@ impl Job {
         Ok(sources)
     }
 
-    /// Asks for the partitions, again and again while the server is away.
-    fn retry_partitions(&self, source: &dyn Source) -> Result<Vec<PartitionId>> {
+    /// Does what needs a server, again and again while the server is away.
+    fn retry<T>(&self, action: impl Fn() -> Result<T>) -> Result<T> {
         let start = self.clock.monotonic();
         let mut pause = Duration::from_millis(250);
         loop {
-            match source.partitions() {
+            match action() {
                 Err(error)
                     if error.kind == ErrorKind::Unavailable
                         && !self.stopper.is_set()
                         && self.clock.monotonic().saturating_sub(start) < self.options.patience =>
                 {
-                    tracing::warn!(error = error.full_message(), "source is away, trying again");
+                    tracing::debug!(error = error.full_message(), "away, trying again");
                     self.status.set_phase(JobPhase::Connecting(error.full_message()));
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_secs(5));
@@ -576,7 +607,7 @@ impl Wiring<'_> {
         let mut operator = match &node.kind {
             NodeKind::Source(_) | NodeKind::Values(_) => return Ok(Work::Root),
             NodeKind::Sink(sink) => {
-                let writer = self.sinks[&index].writer(lane)?;
+                let writer = self.job.retry(|| self.sinks[&index].writer(lane))?;
                 return Ok(Work::Sink { sink_id: sink.sink_id.clone(), writer });
             }
             NodeKind::WindowAggregate(_) => thalweg_ops::build_global(node, &schemas[0], &self.context(lane))?,
@@ -649,9 +680,9 @@ impl Wiring<'_> {
             final_epoch: self.final_epoch.clone(),
             clock: self.job.clock.clone(),
             ends_time: source.ends_time,
+            is_endless: !source.ends_time && !self.job.plan.nodes[source.node].properties.bounded,
             finishes: source.finishes,
             until_caught_up: self.job.options.mode == ReadMode::UntilCaughtUp,
-            delay_ms: 0,
         }
     }
 
@@ -669,7 +700,7 @@ impl Wiring<'_> {
     }
 }
 
-fn panic_error(task: &str, panic: &(dyn std::any::Any + Send)) -> Error {
+pub fn panic_error(task: &str, panic: &(dyn std::any::Any + Send)) -> Error {
     let text = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_string())

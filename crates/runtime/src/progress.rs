@@ -10,8 +10,9 @@ use thalweg_core::{EventTime, PartitionId};
 #[derive(Clone, Debug)]
 struct PartitionState {
     watermark: EventTime,
-    last_rows_at: Duration,
-    idle: bool,
+    /// How long it was asked for rows and had none. Time in which nobody asked does not count: a partition with a backlog is
+    /// not idle because its reader was held up.
+    quiet: Duration,
     ended: bool,
 }
 
@@ -23,17 +24,24 @@ pub struct Combined {
     pub held_by: Option<PartitionId>,
 }
 
-/// Per-partition watermarks of one source, shared by its lanes.
+/// When a source's watermark may move without rows.
+#[derive(Clone, Copy, Debug)]
+pub struct IdleRules {
+    /// A partition that is quiet for this long leaves the minimum; `None` is never.
+    pub timeout: Option<Duration>,
+    /// Whether the watermark moves on by wall clock while all partitions are idle.
+    pub advances_when_idle: bool,
+    /// Whether the end of all partitions is the end of time: a bounded source, read as declared.
+    pub ends_time: bool,
+}
+
+/// Per-partition watermarks of one source, shared by its lanes. All partitions are added before any lane reads.
 ///
 /// Combined watermark: the minimum over partitions that are neither idle nor ended. When all have ended: `MAX` if that is the
-/// end of the source, else the largest that any reached. When all are idle: the old one, moved on by wall-clock time if the
-/// source is unbounded and has an idle timeout. Monotone.
+/// end of the source, else the largest that any reached. When all are idle: the old one, moved on by the time for which all
+/// have been quiet, never past the wall clock less the watermark's delay. Monotone.
 pub struct SourceProgress {
-    idle_timeout: Option<Duration>,
-    /// Whether the watermark moves on by wall clock while all partitions are idle.
-    advances_when_idle: bool,
-    /// Whether the end of all partitions is the end of time: a bounded source, read as declared.
-    ends_time: bool,
+    rules: IdleRules,
     inner: Mutex<Inner>,
 }
 
@@ -41,29 +49,52 @@ pub struct SourceProgress {
 struct Inner {
     partitions: BTreeMap<PartitionId, PartitionState>,
     combined: Option<EventTime>,
-    /// When all partitions became idle, and the watermark then.
-    all_idle_since: Option<(Duration, EventTime)>,
+    /// The watermark when all partitions had become idle.
+    all_idle_from: Option<EventTime>,
+    /// How far the watermark trails the newest event; unknown before the first row.
+    delay_ms: Option<i64>,
     finished_lanes: usize,
 }
 
 impl SourceProgress {
-    pub fn new(idle_timeout: Option<Duration>, advances_when_idle: bool, ends_time: bool) -> Self {
-        SourceProgress { idle_timeout, advances_when_idle, ends_time, inner: Mutex::default() }
+    pub fn new(rules: IdleRules) -> Self {
+        SourceProgress { rules, inner: Mutex::default() }
     }
 
-    pub fn add(&self, partition: PartitionId, watermark: EventTime, ended: bool, now: Duration) {
-        self.lock().partitions.insert(partition, PartitionState { watermark, last_rows_at: now, idle: false, ended });
+    /// Makes a partition known; one that is known stays as it is.
+    pub fn add(&self, partition: PartitionId, watermark: EventTime, ended: bool) {
+        let state = PartitionState { watermark, quiet: Duration::ZERO, ended };
+        self.lock().partitions.entry(partition).or_insert(state);
     }
 
-    /// Rows were read; `watermark` is the partition's own after them.
-    pub fn on_rows(&self, partition: &PartitionId, watermark: EventTime, now: Duration) {
+    /// Rows were read; `watermark` is the partition's own after them, `delay_ms` how far that is behind the newest event.
+    pub fn on_rows(&self, partition: &PartitionId, watermark: EventTime, delay_ms: Option<i64>) {
         let mut inner = self.lock();
-        inner.all_idle_since = None;
+        inner.all_idle_from = None;
+        inner.delay_ms = inner.delay_ms.max(delay_ms);
         if let Some(state) = inner.partitions.get_mut(partition) {
             assert!(watermark >= state.watermark, "a watermark never goes back");
             state.watermark = watermark;
-            state.last_rows_at = now;
-            state.idle = false;
+            state.quiet = Duration::ZERO;
+        }
+    }
+
+    /// The delay as declared, before any row.
+    pub fn set_delay(&self, delay_ms: Option<i64>) {
+        let mut inner = self.lock();
+        inner.delay_ms = inner.delay_ms.max(delay_ms);
+    }
+
+    /// These partitions were asked for rows for `passed`, and had none since their last ones.
+    pub fn on_polled<'a>(&self, partitions: impl Iterator<Item = &'a PartitionId>, passed: Duration) {
+        if self.rules.timeout.is_none() {
+            return;
+        }
+        let mut inner = self.lock();
+        for partition in partitions {
+            if let Some(state) = inner.partitions.get_mut(partition) {
+                state.quiet += passed;
+            }
         }
     }
 
@@ -74,47 +105,41 @@ impl SourceProgress {
         }
     }
 
-    /// The combined watermark now. `wall_limit` is the wall clock minus the watermark's delay.
-    pub fn combined(&self, now: Duration, wall_limit: EventTime) -> Combined {
+    /// The combined watermark now, at wall clock `wall`.
+    pub fn combined(&self, wall: EventTime) -> Combined {
         let mut inner = self.lock();
-        if let Some(timeout) = self.idle_timeout {
-            for state in inner.partitions.values_mut() {
-                state.idle = now.saturating_sub(state.last_rows_at) >= timeout;
-            }
-        }
         let old = inner.combined.unwrap_or(EventTime::MIN);
-        let active = inner.partitions.iter().filter(|(_, state)| !state.idle && !state.ended);
+        let is_idle = |state: &PartitionState| self.rules.timeout.is_some_and(|timeout| state.quiet >= timeout);
+        let active = inner.partitions.iter().filter(|(_, state)| !state.ended && !is_idle(state));
         let smallest = active.clone().min_by_key(|(_, state)| state.watermark).map(|(id, state)| (id.clone(), state.watermark));
         let largest = active.map(|(_, state)| state.watermark).max();
         let ended = inner.partitions.values().all(|state| state.ended);
         let (watermark, held_by) = match smallest {
             Some((id, watermark)) => (watermark, (largest > Some(watermark)).then_some(id)),
-            None if ended && self.ends_time => (EventTime::MAX, None),
+            None if ended && self.rules.ends_time => (EventTime::MAX, None),
             None if ended => (inner.partitions.values().map(|state| state.watermark).max().unwrap_or(old), None),
-            None => (self.all_idle(&mut inner, old, now, wall_limit), None),
+            None => (self.all_idle(&mut inner, old, wall), None),
         };
         let watermark = watermark.max(old);
         inner.combined = Some(watermark);
         Combined { watermark, held_by }
     }
 
-    /// All partitions are idle: the idle ones' best watermark, moved on by the time that passed since, up to `wall_limit`.
-    fn all_idle(&self, inner: &mut Inner, old: EventTime, now: Duration, wall_limit: EventTime) -> EventTime {
-        let reached = inner.partitions.values().filter(|state| !state.ended).map(|state| state.watermark).max();
-        let reached = reached.unwrap_or(old).max(old);
-        let (since, base) = *inner.all_idle_since.get_or_insert((now, reached));
-        if !self.advances_when_idle || base == EventTime::MIN {
-            return old;
-        }
-        let passed = i64::try_from(now.saturating_sub(since).as_millis()).unwrap_or(i64::MAX);
-        base.saturating_add_ms(passed).min(wall_limit.max(old))
+    /// All partitions are idle: the best watermark of them, moved on by the time for which all have been.
+    fn all_idle(&self, inner: &mut Inner, old: EventTime, wall: EventTime) -> EventTime {
+        let open = || inner.partitions.values().filter(|state| !state.ended);
+        let reached = open().map(|state| state.watermark).max().unwrap_or(old).max(old);
+        let quiet = open().map(|state| state.quiet).min().unwrap_or_default();
+        let from = *inner.all_idle_from.get_or_insert(reached);
+        let (Some(delay_ms), true) = (inner.delay_ms, self.rules.advances_when_idle && from > EventTime::MIN) else { return old };
+        let passed = quiet.saturating_sub(self.rules.timeout.unwrap_or_default());
+        let passed_ms = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX);
+        from.saturating_add_ms(passed_ms).min(wall.saturating_sub_ms(delay_ms).max(old))
     }
 
-    /// Counts a lane that has read all its partitions to their ends; returns how many have.
-    pub fn finish_lane(&self) -> usize {
-        let mut inner = self.lock();
-        inner.finished_lanes += 1;
-        inner.finished_lanes
+    /// Counts a lane that has read all its partitions to their ends.
+    pub fn finish_lane(&self) {
+        self.lock().finished_lanes += 1;
     }
 
     pub fn unfinish_lane(&self) {
@@ -139,48 +164,64 @@ mod tests {
         PartitionId(name.to_string())
     }
 
-    fn seconds(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
+    fn progress(timeout_seconds: Option<u64>, advances_when_idle: bool, ends_time: bool) -> SourceProgress {
+        let timeout = timeout_seconds.map(Duration::from_secs);
+        let progress = SourceProgress::new(IdleRules { timeout, advances_when_idle, ends_time });
+        progress.add(id("a"), EventTime::MIN, false);
+        progress.add(id("b"), EventTime::MIN, false);
+        progress
     }
+
+    fn quiet(progress: &SourceProgress, names: &[&str], seconds: u64) {
+        let ids: Vec<PartitionId> = names.iter().map(|name| id(name)).collect();
+        progress.on_polled(ids.iter(), Duration::from_secs(seconds));
+    }
+
+    const LATE: EventTime = EventTime(i64::MAX - 1);
 
     #[test]
     fn the_slowest_active_partition_holds_the_watermark() {
-        let progress = SourceProgress::new(Some(seconds(5)), false, false);
-        progress.add(id("a"), EventTime::MIN, false, seconds(0));
-        progress.add(id("b"), EventTime::MIN, false, seconds(0));
-        progress.on_rows(&id("a"), EventTime(100), seconds(1));
-        assert_eq!(progress.combined(seconds(1), EventTime::MAX).watermark, EventTime::MIN);
-        progress.on_rows(&id("b"), EventTime(40), seconds(2));
-        let combined = progress.combined(seconds(2), EventTime::MAX);
-        assert_eq!(combined, Combined { watermark: EventTime(40), held_by: Some(id("b")) });
-        progress.on_rows(&id("a"), EventTime(200), seconds(7));
-        assert_eq!(progress.combined(seconds(7), EventTime::MAX).watermark, EventTime(200), "b is idle");
-        progress.on_rows(&id("b"), EventTime(50), seconds(8));
-        assert_eq!(progress.combined(seconds(8), EventTime::MAX).watermark, EventTime(200), "never back");
+        let progress = progress(Some(5), false, false);
+        progress.on_rows(&id("a"), EventTime(100), Some(0));
+        assert_eq!(progress.combined(LATE).watermark, EventTime::MIN);
+        progress.on_rows(&id("b"), EventTime(40), Some(0));
+        assert_eq!(progress.combined(LATE), Combined { watermark: EventTime(40), held_by: Some(id("b")) });
+        quiet(&progress, &["a", "b"], 5);
+        progress.on_rows(&id("a"), EventTime(200), Some(0));
+        assert_eq!(progress.combined(LATE).watermark, EventTime(200), "b is idle");
+        progress.on_rows(&id("b"), EventTime(50), Some(0));
+        assert_eq!(progress.combined(LATE).watermark, EventTime(200), "never back");
+    }
+
+    #[test]
+    fn time_in_which_nobody_asks_is_not_idleness() {
+        let progress = progress(Some(5), true, false);
+        progress.on_rows(&id("a"), EventTime(100), Some(0));
+        progress.on_rows(&id("b"), EventTime(40), Some(0));
+        quiet(&progress, &["a"], 60);
+        assert_eq!(progress.combined(LATE).watermark, EventTime(40), "b was not asked");
     }
 
     #[test]
     fn a_quiet_topic_moves_on_with_the_wall_clock() {
-        let progress = SourceProgress::new(Some(seconds(5)), true, false);
-        progress.add(id("a"), EventTime::MIN, false, seconds(0));
-        progress.on_rows(&id("a"), EventTime(1_000), seconds(1));
-        assert_eq!(progress.combined(seconds(6), EventTime(100_000)).watermark, EventTime(1_000));
-        assert_eq!(progress.combined(seconds(36), EventTime(100_000)).watermark, EventTime(31_000));
-        assert_eq!(
-            progress.combined(seconds(600), EventTime(100_000)).watermark,
-            EventTime(100_000),
-            "bounded by the wall clock"
-        );
+        let progress = progress(Some(5), true, false);
+        progress.on_rows(&id("a"), EventTime(1_000), Some(2_000));
+        quiet(&progress, &["a", "b"], 5);
+        assert_eq!(progress.combined(EventTime(100_000)).watermark, EventTime(1_000));
+        quiet(&progress, &["a", "b"], 30);
+        assert_eq!(progress.combined(EventTime(100_000)).watermark, EventTime(31_000));
+        quiet(&progress, &["a", "b"], 600);
+        assert_eq!(progress.combined(EventTime(100_000)).watermark, EventTime(98_000), "the wall clock less the delay");
     }
 
     #[test]
     fn ended_partitions_let_go_and_the_last_one_ends_time() {
-        let progress = SourceProgress::new(None, false, true);
-        progress.add(id("a"), EventTime(1), false, seconds(0));
-        progress.add(id("b"), EventTime(2), false, seconds(0));
+        let progress = progress(None, false, true);
+        progress.on_rows(&id("a"), EventTime(1), Some(0));
+        progress.on_rows(&id("b"), EventTime(2), Some(0));
         progress.on_end(&id("a"));
-        assert_eq!(progress.combined(seconds(0), EventTime::MAX).watermark, EventTime(2));
+        assert_eq!(progress.combined(LATE).watermark, EventTime(2));
         progress.on_end(&id("b"));
-        assert_eq!(progress.combined(seconds(0), EventTime::MAX).watermark, EventTime::MAX);
+        assert_eq!(progress.combined(LATE).watermark, EventTime::MAX);
     }
 }

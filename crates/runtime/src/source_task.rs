@@ -27,6 +27,10 @@ const POLL_WAIT: Duration = Duration::from_millis(10);
 /// How long a source may be away before the job gives up.
 const PATIENCE: Duration = Duration::from_secs(120);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Without an error for this long after it was opened again, a source is back.
+const SETTLED: Duration = Duration::from_secs(10);
+/// The most that one poll may add to the quiet time of its partitions.
+const QUIET_STEP_MAX: Duration = Duration::from_millis(100);
 
 /// What the coordinator tells a source task.
 pub enum Control {
@@ -62,18 +66,26 @@ pub struct SourceTask {
     pub clock: Arc<dyn Clock>,
     /// Whether the end of all partitions ends the input (a bounded source, read as declared).
     pub ends_time: bool,
+    /// Whether the table has no end as declared, however it is read in this run: then a row from the far future must not end
+    /// all windows.
+    pub is_endless: bool,
     /// Whether this lane can be done before the job is stopped: the source is bounded, or read only until caught up.
     pub finishes: bool,
     pub until_caught_up: bool,
-    /// How far the watermark trails the newest event, learnt from the rows; for the wall-clock advance.
-    pub delay_ms: i64,
 }
 
 impl SourceTask {
     /// Runs until the final barrier has been sent.
     pub fn run(&mut self, assigned: Vec<PartitionProgress>) -> Result<(), Stop> {
-        let mut reading =
-            Reading { partitions: BTreeMap::new(), reader: None, finished: false, ended: false, polls: 0, away: None };
+        let mut reading = Reading {
+            partitions: BTreeMap::new(),
+            reader: None,
+            finished: false,
+            ended: false,
+            polls: 0,
+            polled_at: self.clock.monotonic(),
+            away: None,
+        };
         self.assign(&mut reading, assigned)?;
         loop {
             if self.body.abort.is_set() {
@@ -128,7 +140,6 @@ impl SourceTask {
     }
 
     fn assign(&mut self, reading: &mut Reading, partitions: Vec<PartitionProgress>) -> Result<(), Stop> {
-        let now = self.clock.monotonic();
         let mut open = vec![];
         for PartitionProgress { partition, position, watermark, ended } in partitions {
             let generator = self.root.watermark.as_ref().map(|watermark_node| {
@@ -136,7 +147,8 @@ impl SourceTask {
                 generator.restore(watermark);
                 generator
             });
-            self.progress.add(partition.clone(), watermark, ended, now);
+            self.progress.add(partition.clone(), watermark, ended);
+            self.progress.set_delay(generator.as_ref().and_then(WatermarkGenerator::delay_ms));
             if !ended {
                 open.push(Assignment { partition: partition.clone(), position: position.clone() });
             }
@@ -147,31 +159,42 @@ impl SourceTask {
             reading.finished = false;
             self.progress.unfinish_lane();
         }
-        match &mut reading.reader {
-            Some(reader) => reader.assign(open)?,
-            None if open.is_empty() => {}
-            None => reading.reader = Some(self.source.reader(open)?),
+        if !open.is_empty() {
+            let opened = match &mut reading.reader {
+                Some(reader) => reader.assign(open),
+                None => self.source.reader(reading.open_assignments()).map(|reader| reading.reader = Some(reader)),
+            };
+            match opened {
+                Err(error) if error.kind == ErrorKind::Unavailable => {
+                    // Opened again where the lane stands, the new partitions included.
+                    reading.reader = None;
+                    self.reopen(reading, Some(error))?;
+                }
+                opened => opened?,
+            }
         }
         self.finish_if_done(reading);
         Ok(())
     }
 
     fn poll(&mut self, reading: &mut Reading) -> Result<(), Stop> {
-        let Some(reader) = &mut reading.reader else { return self.reopen(reading, None) };
+        let Some(mut reader) = reading.reader.take() else { return self.reopen(reading, None) };
         let event = match reader.poll(PollBudget { rows: BATCH_ROWS, wait: POLL_WAIT }) {
             Ok(event) => event,
-            Err(error) if error.kind == ErrorKind::Unavailable => {
-                reading.reader = None;
-                return self.reopen(reading, Some(error));
-            }
+            Err(error) if error.kind == ErrorKind::Unavailable => return self.reopen(reading, Some(error)),
             Err(error) => return Err(Stop::Failed(error)),
         };
-        if !matches!(event, SourceEvent::Idle) && reading.away.take().is_some() {
-            self.body.status.set_phase(JobPhase::Running);
-        }
+        self.note_polled(reading);
         reading.polls += 1;
         if reading.polls % 64 == 1 {
             self.body.status.on_lag(&self.root.name, reader.lag_rows());
+        }
+        reading.reader = Some(reader);
+        let now = self.clock.monotonic();
+        let settled =
+            !matches!(event, SourceEvent::Idle) || reading.away.as_ref().is_some_and(|away| now >= away.next_try + SETTLED);
+        if settled && reading.away.take().is_some() {
+            self.body.status.set_phase(JobPhase::Running);
         }
         match event {
             SourceEvent::Idle => {}
@@ -197,6 +220,16 @@ impl SourceTask {
         Ok(())
     }
 
+    /// Counts the time since the last poll as quiet time of the partitions that were asked; rows take it back. Time in which
+    /// the lane was held up does not count.
+    fn note_polled(&self, reading: &mut Reading) {
+        let now = self.clock.monotonic();
+        let passed = now.saturating_sub(reading.polled_at).min(QUIET_STEP_MAX);
+        reading.polled_at = now;
+        let asked = reading.partitions.iter().filter(|(_, state)| !state.ended && !state.caught_up);
+        self.progress.on_polled(asked.map(|(partition, _)| partition), passed);
+    }
+
     fn on_rows(
         &mut self,
         reading: &mut Reading,
@@ -219,18 +252,18 @@ impl SourceTask {
             let batch = match &mut state.generator {
                 None => Batch::append(rows),
                 Some(generator) => {
-                    let wall_now = (!self.source.is_bounded()).then(|| EventTime(self.clock.wall_ms()));
+                    let wall_now = self.is_endless.then(|| EventTime(self.clock.wall_ms()));
                     let far_future_before = generator.far_future_rows();
                     let batch = generator
                         .advance(rows, wall_now)
                         .map_err(|error| error.in_context(format!("source {}", self.root.name)))?;
                     state.watermark = generator.current();
                     far_future = generator.far_future_rows() - far_future_before;
-                    self.delay_ms = generator.newest_event().0.saturating_sub(state.watermark.0).max(0);
                     batch
                 }
             };
-            self.progress.on_rows(partition, state.watermark, self.clock.monotonic());
+            let delay_ms = state.generator.as_ref().and_then(WatermarkGenerator::delay_ms);
+            self.progress.on_rows(partition, state.watermark, delay_ms);
             self.body.on_batch(0, 0, batch)?;
         }
         self.body.status.on_rows_in(&self.root.name, count, skipped, far_future);
@@ -244,7 +277,7 @@ impl SourceTask {
         let now = self.clock.monotonic();
         let away = reading.away.get_or_insert(Away { since: now, pause: Duration::from_millis(200), next_try: now });
         if let Some(error) = error {
-            tracing::warn!(source = self.root.name, error = error.full_message(), "source is away, trying again");
+            tracing::debug!(source = self.root.name, error = error.full_message(), "source is away, trying again");
             self.body.status.set_phase(JobPhase::Connecting(error.full_message()));
             away.next_try = now + away.pause;
             away.pause = (away.pause * 2).min(BACKOFF_MAX);
@@ -280,8 +313,7 @@ impl SourceTask {
     /// Sends the source's combined watermark if it moved, and the end of the input when every lane is there.
     fn send_watermark(&mut self, reading: &mut Reading) -> Result<(), Stop> {
         if self.root.watermark.is_some() {
-            let wall_limit = EventTime(self.clock.wall_ms()).saturating_sub_ms(self.delay_ms);
-            let combined = self.progress.combined(self.clock.monotonic(), wall_limit);
+            let combined = self.progress.combined(EventTime(self.clock.wall_ms()));
             if combined.watermark > self.body.nodes[0].sent {
                 self.body.events.note_progress();
                 let held_by = combined.held_by.map(|partition| partition.0);
@@ -309,6 +341,8 @@ struct Reading {
     /// The end was sent on.
     ended: bool,
     polls: u64,
+    /// When the reader was last asked.
+    polled_at: Duration,
     /// Set while the source cannot be reached.
     away: Option<Away>,
 }

@@ -142,7 +142,7 @@ impl Body {
                 let after = writer.buffered_bytes();
                 self.pressure.change(before, after);
                 self.status.on_rows_out(sink_id, batch.num_rows() as u64);
-                if after > EARLY_EPOCH_BYTES && !self.asked_for_epoch {
+                if (after > EARLY_EPOCH_BYTES || self.pressure.is_high()) && !self.asked_for_epoch {
                     self.asked_for_epoch = true;
                     self.events.send(Event::OutputIsLarge);
                 }

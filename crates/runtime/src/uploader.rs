@@ -1,5 +1,6 @@
 //! Encodes and stores what tasks hand over at a barrier, off their threads.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,7 +8,9 @@ use crossbeam_channel::{Receiver, Sender};
 use thalweg_core::{Clock, Generation, LaneId, Rand, Result, SegmentRef};
 use thalweg_state::{JobStore, ObjectKind, SlotId, StateObjectBuilder, StateRef, StoreSegmentReader, pack_segments};
 
+use crate::channel::Abort;
 use crate::coordinator::{Event, EventSender};
+use crate::job::panic_error;
 use crate::task::TaskSnapshot;
 
 /// What an epoch of one task became in the store.
@@ -25,6 +28,7 @@ pub struct Uploader {
     pub generation: Generation,
     pub clock: Arc<dyn Clock>,
     pub cache: Arc<StoreSegmentReader>,
+    pub abort: Abort,
     pub events: EventSender,
 }
 
@@ -36,9 +40,14 @@ impl Uploader {
             .name("upload".to_string())
             .spawn(move || {
                 for snapshot in receiver {
-                    let event = match self.store(snapshot, rand.as_mut()) {
-                        Ok(stored) => Event::Stored(stored),
-                        Err(error) => Event::Failed(error),
+                    if self.abort.is_set() {
+                        continue;
+                    }
+                    let stored = std::panic::catch_unwind(AssertUnwindSafe(|| self.store(snapshot, rand.as_mut())));
+                    let event = match stored {
+                        Ok(Ok(stored)) => Event::Stored(stored),
+                        Ok(Err(error)) => Event::Failed(error),
+                        Err(panic) => Event::Failed(panic_error("upload", panic.as_ref())),
                     };
                     self.events.send(event);
                 }

@@ -37,6 +37,10 @@ impl Progress {
         self.update(|reached| reached.ended = true);
     }
 
+    pub fn has_ended(&self) -> bool {
+        self.inner.lock().expect("no holder of this lock panics").ended
+    }
+
     /// Says that there may be new rows.
     pub fn wake(&self) {
         self.changed.notify_all();

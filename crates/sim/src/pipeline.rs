@@ -264,7 +264,7 @@ impl Pipeline {
             let status = live.status.snapshot();
             return Err(Problem::new(format!("the job did not deliver its rows within {STALLED_AFTER:?}: {status:?}")));
         }
-        if live.thread.is_finished() || must_end {
+        if live.progress.has_ended() {
             self.join();
         }
         Ok(())

@@ -57,7 +57,9 @@ impl QueryPlanner for StreamPlanner {
         let mut planned = vec![];
         for insert in inserts {
             let table = context.catalog.writable(&insert.target, Some(insert.target_span), context.registry)?;
+            let connector = table.definition.connector().and_then(|name| context.registry.connector(name));
             planned.push(Insert {
+                takes_updates: connector.is_some_and(|connector| connector.takes_updates),
                 target: Arc::new(table.definition.clone()),
                 target_span: Some(insert.target_span),
                 columns: insert

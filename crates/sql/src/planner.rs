@@ -16,7 +16,9 @@ mod data_type;
 mod decimal;
 mod error;
 mod expression;
+mod fit_nested;
 mod function_registry;
+mod group_aggregate;
 mod group_window;
 mod grouping_sets;
 mod implicit_cast;
@@ -89,6 +91,8 @@ pub struct Insert {
     pub columns: Option<Vec<(String, Option<Span>)>>,
     pub query: ast::Query,
     pub span: Option<Span>,
+    /// Whether the connector of the target can take rows back.
+    pub takes_updates: bool,
 }
 
 /// Plans a SELECT. The last node is a sink for the terminal.

@@ -42,20 +42,20 @@ use OptionType::{Boolean, Duration as Time, Enum, Integer, Text};
 /// Every setting, by subject.
 #[rustfmt::skip]
 pub const SETTINGS: &[SettingDefinition] = &[
-    works("execution.checkpointing.interval", Time, Some("10 s"), "How often a checkpoint is made, if there is a place for it."),
+    works("execution.checkpointing.interval", Time, None, "The least time between two checkpoints; unset, 1 s for jobs that write topics and 10 s for others."),
     works("execution.checkpointing.dir", Text, None, "Where checkpoints are kept, such as file:///data/checkpoints or s3://bucket/path."),
-    works("execution.checkpointing.timeout", Time, Some("10 min"), "How long a checkpoint may take before the job fails."),
     works("parallelism.default", Integer, None, "Number of lanes; one per core when unset."),
-    works("pipeline.name", Text, None, "Name of the job, shown in status and metrics."),
     works("table.dml-sync", Boolean, Some("false"), "Run each INSERT to its end before the next statement."),
     works("table.local-time-zone", Text, Some("UTC"), "Time zone of the session, an IANA name."),
-    works("table.exec.state.ttl", Time, Some("0 ms"), "How long state is kept after its last change; 0 is for ever."),
     works("table.exec.source.idle-timeout", Time, Some("0 ms"), "After this long without rows a partition no longer holds the watermark back; 0 is never."),
-    works("sql-client.execution.result-mode", Enum(&["table", "changelog", "tableau"]), Some("table"), "How the shell shows the rows of a SELECT."),
-    works("sql-client.execution.max-table-result.rows", Integer, Some("1000000"), "How many rows the shell keeps of a result."),
     works("execution.runtime-mode", Enum(&["streaming", "batch", "automatic"]), Some("streaming"), "Only streaming runs; a bounded input ends the job."),
     works("execution.checkpointing.mode", Enum(&["EXACTLY_ONCE", "AT_LEAST_ONCE"]), Some("EXACTLY_ONCE"), "State is always exactly once; what a sink promises is its own option."),
 
+    no_effect("execution.checkpointing.timeout", Time, "An epoch is never abandoned; the status shows how old the last one is."),
+    no_effect("pipeline.name", Text, "There is no list of jobs yet that would show it."),
+    no_effect("table.exec.state.ttl", Time, "Not honoured yet; windows drop their state by themselves."),
+    no_effect("sql-client.execution.result-mode", Enum(&["table", "changelog", "tableau"]), "Rows are a table on a terminal and JSON lines elsewhere."),
+    no_effect("sql-client.execution.max-table-result.rows", Integer, "The shell prints rows as they come and keeps none."),
     no_effect("pipeline.auto-watermark-interval", Time, "Watermarks are made after every row."),
     no_effect("pipeline.object-reuse", Boolean, "There are no row objects to reuse."),
     no_effect("pipeline.max-parallelism", Integer, "State is always cut into 128 key groups."),
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn defaults_and_zero_durations() {
         let settings = Settings::new();
-        assert_eq!(settings.duration("execution.checkpointing.interval"), Some(Duration::from_secs(10)));
+        assert_eq!(settings.duration("execution.checkpointing.interval"), None, "it depends on what the job writes");
         assert_eq!(settings.duration("table.exec.state.ttl"), None);
         assert_eq!(settings.time_zone(), Tz::UTC);
         assert!(!settings.boolean("table.dml-sync"));

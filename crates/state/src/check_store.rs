@@ -161,7 +161,7 @@ mod tests {
 
     use super::*;
     use crate::test_support::runtime;
-    use crate::{DurableLocalStore, FailingStore, FaultRates};
+    use crate::{FailingStore, FaultRates};
 
     fn problems(store: Arc<dyn ObjectStore>) -> Vec<CheckResult> {
         let mut results = check_store(store, &Path::from("jobs"), runtime().handle(), &mut SeededRand::new(1));
@@ -175,7 +175,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(problems(Arc::new(InMemory::new())), []);
         assert_eq!(problems(Arc::new(LocalFileSystem::new_with_prefix(folder.path()).unwrap())), []);
-        assert_eq!(problems(Arc::new(DurableLocalStore::new(folder.path().join("durable")).unwrap())), []);
     }
 
     #[test]

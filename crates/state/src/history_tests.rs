@@ -13,9 +13,7 @@ use thalweg_core::{Clock, Epoch, Error, ErrorKind, Generation, LaneId, ManualClo
 
 use crate::checksum::crc32;
 use crate::test_support::{TestStore, job_store, plan, runtime, undelivered};
-use crate::{
-    ClaimOptions, DurableLocalStore, FailingStore, FaultRates, JobStore, Manifest, ObjectKind, SlotId, StateKind, StateRef,
-};
+use crate::{ClaimOptions, FailingStore, FaultRates, JobStore, Manifest, ObjectKind, SlotId, StateKind, StateRef};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -129,7 +127,6 @@ fn a_job_lives_in_memory_and_on_disk() {
     let folder = tempfile::tempdir().unwrap();
     check_life_of_a_job(Arc::new(InMemory::new()));
     check_life_of_a_job(Arc::new(object_store::local::LocalFileSystem::new_with_prefix(folder.path()).unwrap()));
-    check_life_of_a_job(Arc::new(DurableLocalStore::new(folder.path().join("durable")).unwrap()));
 }
 
 #[test]
@@ -510,7 +507,7 @@ fn racing_runs_leave_one_history() {
     }
     for seed in 0..3 {
         let folder = tempfile::tempdir().unwrap();
-        race(Arc::new(DurableLocalStore::new(folder.path()).unwrap()), seed, 0);
+        race(Arc::new(object_store::local::LocalFileSystem::new_with_prefix(folder.path()).unwrap()), seed, 0);
     }
 }
 

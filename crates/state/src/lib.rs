@@ -15,7 +15,6 @@
 mod check_store;
 mod checksum;
 mod delta;
-mod durable_local_store;
 mod envelope;
 mod failing_store;
 #[cfg(test)]
@@ -34,7 +33,6 @@ mod test_support;
 pub use check_store::{CheckResult, check_store};
 pub use checksum::crc32;
 pub use delta::{KEY_GROUP_COLUMN, SlotChange, SlotId, StateDelta, StatePart};
-pub use durable_local_store::DurableLocalStore;
 pub use failing_store::{FailingStore, FaultRates};
 pub use job_store::{ClaimOptions, GarbageReport, JobStore, ManifestContent, ManifestSummary};
 pub use manifest::{

@@ -67,8 +67,14 @@ pub(crate) fn classify(error: &object_store::Error) -> Trouble {
         | E::PermissionDenied { .. }
         | E::Unauthenticated { .. }
         | E::UnknownConfigurationKey { .. } => Trouble::Lasting,
+        _ if is_missing_bucket(error) => Trouble::Lasting,
         _ => Trouble::Passing,
     }
+}
+
+/// Lists answer with a general error where a get would say `NotFound`.
+fn is_missing_bucket(error: &object_store::Error) -> bool {
+    error.to_string().contains("<Code>NoSuchBucket</Code>")
 }
 
 /// The error for a caller that gives up. `what` is such as `create checkpoint object "manifest/…"`.
@@ -83,10 +89,11 @@ pub(crate) fn give_up(what: &str, error: object_store::Error) -> Error {
             Error::unavailable(message),
             "the credentials must allow to list, read, write and delete below the checkpoint directory",
         ),
+        _ if is_missing_bucket(&error) => (Error::user(message), "create the bucket, or correct its name"),
         E::NotFound { .. } => (Error::unavailable(message), "check that the bucket or folder exists"),
         _ => (Error::unavailable(message), "check that the store is reachable; nothing is lost by starting again later"),
     };
-    error_without_help.with_help(help).with_cause(error)
+    error_without_help.with_help(help).with_store_cause(error)
 }
 
 #[cfg(test)]

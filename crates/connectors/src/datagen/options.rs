@@ -11,6 +11,7 @@ pub const INFO: ConnectorInfo = ConnectorInfo {
     doc: "Makes rows up: random values or sequences, at a steady rate. The same table gives the same rows each time.",
     is_source: true,
     is_sink: false,
+    takes_updates: false,
     options: OPTIONS,
     metadata: &[],
     format_options: &[],
@@ -195,12 +196,12 @@ impl FieldReader<'_> {
     }
 
     fn unsupported(&self, attribute: &str) -> Diagnostic {
-        let (name, kind) = (self.name(attribute), self.field.data_type());
+        let name = self.name(attribute);
         let finding = match self.options.get(&name) {
-            Some(_) => self.options.bad_value(&name, format!("option \"{name}\" does not fit a column of type {kind}")),
+            Some(_) => self.options.bad_value(&name, format!("option \"{name}\" does not fit the type of its column")),
             None => Diagnostic::error(
                 Code::BAD_TABLE,
-                format!("connector \"datagen\" cannot make column \"{}\" of type {kind}", self.field.name()),
+                format!("connector \"datagen\" cannot make values of the type of column \"{}\"", self.field.name()),
             )
             .label_opt(self.options.span, "options given here"),
         };

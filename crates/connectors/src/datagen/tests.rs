@@ -208,7 +208,7 @@ fn wrong_options_are_named() {
     );
     check(
         &[("fields.flag.kind", "sequence")],
-        "error[TW0303]: option \"fields.flag.kind\" does not fit a column of type Boolean (leave the column out, or compute it: name AS expression)",
+        "error[TW0303]: option \"fields.flag.kind\" does not fit the type of its column (leave the column out, or compute it: name AS expression)",
     );
     check(&[("rows-per-second", "0")], "error[TW0303]: option \"rows-per-second\" cannot be \"0\" (use a whole number from 1)");
 }

@@ -78,10 +78,11 @@ impl Source for EmbeddedSource {
         self.0.table.is_bounded()
     }
 
+    fn set_restored(&self) {
+        self.0.is_restored.store(true, Ordering::SeqCst);
+    }
+
     fn reader(&self, assignments: Vec<Assignment>) -> Result<Box<dyn SourceReader>> {
-        if assignments.iter().any(|assignment| assignment.position.is_some()) {
-            self.0.is_restored.store(true, Ordering::SeqCst);
-        }
         let mut reader = EmbeddedReader { source: self.0.clone(), partitions: vec![], turn: 0, ready: VecDeque::new() };
         reader.take_in(assignments, self.0.is_restored.load(Ordering::SeqCst))?;
         Ok(Box::new(reader))

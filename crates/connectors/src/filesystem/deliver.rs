@@ -18,7 +18,7 @@ use thalweg_core::{
 use super::ParquetEncoder;
 use super::options::{FileFormat, RollingPolicy};
 use super::parquet::count_parquet_rows;
-use crate::store::{Created, block_on, create_object, object_path, read_object, store_error};
+use crate::store::{Created, block_on, create_object, object_path, put_error, read_object, store_error};
 
 /// Where and how files are made.
 pub(super) struct DeliveryTarget {
@@ -159,6 +159,14 @@ impl Deliverer for FileDeliverer {
         Ok(plan)
     }
 
+    fn is_due(&self, waiting: &[SegmentRef]) -> bool {
+        let mut by_folder: BTreeMap<&str, Vec<SegmentRef>> = BTreeMap::new();
+        for segment in waiting {
+            by_folder.entry(&segment.tag).or_default().push(segment.clone());
+        }
+        by_folder.values().any(|file| self.is_old(file))
+    }
+
     fn deliver(&mut self, _epoch: Epoch, deliveries: &[PlannedDelivery], segments: &dyn SegmentReader) -> Result<()> {
         for delivery in deliveries {
             let folder = self.target.folder.as_ref();
@@ -167,7 +175,7 @@ impl Deliverer for FileDeliverer {
             let bytes = self.file_bytes(&delivery.segments, segments)?;
             let store = self.target.store.as_ref();
             let shown = || format!("cannot write \"{}/{}\"", self.target.shown, delivery.target);
-            match create_object(store, &location, bytes.clone()).map_err(|error| store_error(error, shown()))? {
+            match create_object(store, &location, bytes.clone()).map_err(|error| put_error(error, shown()))? {
                 Created::New => {}
                 Created::Existed => {
                     let rows = delivery.segments.iter().map(|segment| segment.rows).sum();
@@ -177,7 +185,7 @@ impl Deliverer for FileDeliverer {
             if let (Some(name), Some((tag, _))) = (&self.target.success_file, delivery.target.rsplit_once('/')) {
                 let marker = object_path(&format!("{folder}{separator}{tag}/{name}"))?;
                 let put = block_on(store.put(&marker, PutPayload::default()));
-                put.map_err(|error| store_error(error, format!("cannot write \"{}/{tag}/{name}\"", self.target.shown)))?;
+                put.map_err(|error| put_error(error, format!("cannot write \"{}/{tag}/{name}\"", self.target.shown)))?;
             }
         }
         Ok(())

@@ -17,6 +17,7 @@ pub const INFO: ConnectorInfo = ConnectorInfo {
     doc: "Folders of json, csv, raw or parquet files, local or on S3; bounded unless monitored. Files appear whole, exactly once.",
     is_source: true,
     is_sink: true,
+    takes_updates: false,
     options: OPTIONS,
     metadata: METADATA,
     format_options: &["format"],

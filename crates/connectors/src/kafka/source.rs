@@ -75,10 +75,11 @@ impl Source for KafkaSource {
         self.0.table.is_bounded()
     }
 
+    fn set_restored(&self) {
+        self.0.is_restored.store(true, Ordering::SeqCst);
+    }
+
     fn reader(&self, assignments: Vec<Assignment>) -> Result<Box<dyn SourceReader>> {
-        if assignments.iter().any(|assignment| assignment.position.is_some()) {
-            self.0.is_restored.store(true, Ordering::SeqCst);
-        }
         let is_late = self.0.is_restored.load(Ordering::SeqCst);
         Ok(Box::new(KafkaReader::new(self.0.clone(), assignments, is_late)?))
     }

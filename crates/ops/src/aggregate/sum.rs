@@ -13,7 +13,7 @@ use super::rows::{chosen, for_each_row, selection};
 use super::{GroupAccumulator, GroupText};
 
 /// One more than the greatest unscaled value of a DECIMAL(38, s).
-const DECIMAL_END: i128 = 10_i128.pow(38);
+pub(crate) const DECIMAL_END: i128 = 10_i128.pow(38);
 
 /// Sum or average of integers or decimals, exact whatever the order of the rows.
 ///
@@ -178,7 +178,7 @@ fn add_sums(one: Option<i128>, other: Option<i128>) -> Option<i128> {
 }
 
 /// `sum / count` with `more_digits` more digits, rounded half up (away from zero at the half).
-fn decimal_average(sum: i128, count: i64, more_digits: u8) -> Option<i128> {
+pub(crate) fn decimal_average(sum: i128, count: i64, more_digits: u8) -> Option<i128> {
     let count = i128::from(count);
     let unit = 10_i128.checked_pow(u32::from(more_digits))?;
     // In two steps, as `sum * unit` may not fit 128 bits although the result does.
@@ -194,7 +194,7 @@ fn is_signed_integer(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64)
 }
 
-fn sql_name(data_type: &DataType) -> String {
+pub(crate) fn sql_name(data_type: &DataType) -> String {
     match data_type {
         DataType::Int8 => "TINYINT".to_string(),
         DataType::Int16 => "SMALLINT".to_string(),

@@ -29,7 +29,11 @@ fn output_type(function: AggregateFunction, argument: &DataType) -> DataType {
 fn factory(function: AggregateFunction, argument: &DataType, distinct: bool) -> AggregateFactory {
     let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("total", argument.clone(), true)]));
     let output = Arc::new(Field::new("result", output_type(function, argument), true));
-    AggregateFactory::new(&AggregateCall { function, argument: Some(0), filter: None, distinct, output }, &schema).unwrap()
+    AggregateFactory::new(
+        &AggregateCall { function, argument: Some(0), filter: None, distinct, separator: None, output },
+        &schema,
+    )
+    .unwrap()
 }
 
 fn describe(group: usize) -> String {
@@ -117,7 +121,14 @@ fn weights_take_back() {
 fn types_that_do_not_fit_are_refused() {
     let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("word", DataType::Utf8, true)]));
     let output = Arc::new(Field::new("result", DataType::Utf8, true));
-    let call = AggregateCall { function: AggregateFunction::Sum, argument: Some(0), filter: None, distinct: false, output };
+    let call = AggregateCall {
+        function: AggregateFunction::Sum,
+        argument: Some(0),
+        filter: None,
+        distinct: false,
+        separator: None,
+        output,
+    };
     let error = AggregateFactory::new(&call, &schema).unwrap_err();
     assert_eq!((error.kind, error.message.as_str()), (ErrorKind::User, "SUM(word) does not take Utf8 to give Utf8"));
 }
@@ -135,6 +146,7 @@ fn naive(function: AggregateFunction, distinct: bool, mut values: Vec<i64>) -> S
         AggregateFunction::Avg => (values.iter().sum::<i64>() / values.len() as i64).to_string(),
         AggregateFunction::Min => values.iter().min().unwrap().to_string(),
         AggregateFunction::Max => values.iter().max().unwrap().to_string(),
+        other => panic!("{} does not run in windows", other.name()),
     }
 }
 

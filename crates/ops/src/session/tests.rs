@@ -50,6 +50,7 @@ fn node(shape: Shape) -> Node {
     let call = |function, argument, distinct, name: &str| AggregateCall {
         function,
         argument,
+        separator: None,
         filter: None,
         distinct,
         output: Arc::new(Field::new(name, DataType::Int64, true)),

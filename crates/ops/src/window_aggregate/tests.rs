@@ -49,6 +49,7 @@ fn node(window: Window, keys: Vec<usize>) -> Node {
         argument,
         filter: None,
         distinct,
+        separator: None,
         output: output(name),
     };
     let aggregates = vec![

@@ -1,5 +1,6 @@
 //! The arguments of one call, over the rows of one batch.
 
+use super::expr_planner::sign_of;
 use datafusion::arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, PrimitiveArray, StringArray, StringBuilder,
 };
@@ -68,7 +69,10 @@ impl<'a> Arguments<'a> {
 
     /// A run-time error: `function NAME: message`.
     pub fn error(&self, message: impl std::fmt::Display) -> DataFusionError {
-        DataFusionError::Execution(format!("function {}: {message}", self.name.to_uppercase()))
+        match sign_of(self.name) {
+            Some(_) => DataFusionError::Execution(message.to_string()),
+            None => DataFusionError::Execution(format!("function {}: {message}", self.name.to_uppercase())),
+        }
     }
 
     fn step(&self, index: usize) -> usize {

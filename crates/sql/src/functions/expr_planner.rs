@@ -25,6 +25,24 @@ pub fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
     planners
 }
 
+/// The sign of the operator that the function `name` stands for, for texts that people read.
+pub fn sign_of(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "float_eq" => "=",
+        "float_not_eq" => "<>",
+        "float_lt" => "<",
+        "float_lt_eq" => "<=",
+        "float_gt" => ">",
+        "float_gt_eq" => ">=",
+        "decimal_add" | "integer_add" | "time_plus_interval" => "+",
+        "decimal_subtract" | "integer_subtract" | "time_minus_interval" => "-",
+        "decimal_multiply" | "integer_multiply" | "interval_multiply" => "*",
+        "decimal_divide" => "/",
+        "decimal_modulo" | "decimal_remainder" => "%",
+        _ => return None,
+    })
+}
+
 /// Plans operators as calls of functions that need neither zone nor clock.
 #[derive(Debug)]
 struct FlinkExprPlanner {

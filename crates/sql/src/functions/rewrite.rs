@@ -12,6 +12,7 @@
 //! | `IF(c, a, b)`, `IFNULL(a, b)` | `CASE`, `COALESCE` |
 //! | `(a, b) OVERLAPS (c, d)` | `overlaps(a, b, c, d)` |
 //! | `JSON_OBJECT(…)`, `JSON_ARRAY(…)` | `json_object_of(…)`, `json_array_of(…)` |
+//! | `x LIKE 'a!%' ESCAPE '!'` | `x LIKE 'a\%'` |
 //! | `INTERVAL '1 02:03' DAY TO MINUTE` | the same length in seconds or months, with one unit |
 
 use datafusion::sql::sqlparser::ast::{
@@ -82,9 +83,32 @@ fn rewritten(expr: &mut Expr) -> Option<Expr> {
             _ => None,
         },
         Expr::Interval(interval) => one_unit(interval),
+        Expr::Like { pattern, escape_char, .. } => {
+            escape_by_backslash(pattern, escape_char);
+            None
+        }
         Expr::Function(function) => function_call(function),
         _ => None,
     }
+}
+
+/// Makes `LIKE '50!%' ESCAPE '!'` into `LIKE '50\%'`: the engine knows no other escape character.
+fn escape_by_backslash(pattern: &mut Expr, escape: &mut Option<ValueWithSpan>) {
+    let Some(Value::SingleQuotedString(character)) = escape.as_ref().map(|escape| &escape.value) else { return };
+    let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) = pattern else { return };
+    let mut characters = character.chars();
+    let (Some(character), None) = (characters.next(), characters.next()) else { return };
+    let mut escaped = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(next) = rest.next() {
+        let literal = if next == character { rest.next().unwrap_or(character) } else { next };
+        if literal == '\\' || (next == character && matches!(literal, '%' | '_')) {
+            escaped.push('\\');
+        }
+        escaped.push(literal);
+    }
+    *text = escaped;
+    *escape = None;
 }
 
 fn round_to(name: &str, expr: &mut Box<Expr>, field: &CeilFloorKind) -> Option<Expr> {
@@ -347,6 +371,8 @@ mod tests {
         check("POSITION(a IN b)", "position(a, b)");
         check("OVERLAY(s PLACING 'XX' FROM 2)", "overlay(s, 'XX', 2)");
         check("IF(a > 1, 'x', 'y')", "CASE WHEN a > 1 THEN 'x' ELSE 'y' END");
+        check("a LIKE '50!%!!_' ESCAPE '!'", "a LIKE '50\\%!_'");
+        check("a LIKE '\\%' ESCAPE '\\'", "a LIKE '\\%'");
         check("IFNULL(a, b)", "coalesce(a, b)");
         check("COUNT(DISTINCT x)", "COUNT(DISTINCT x)");
     }

@@ -1,9 +1,9 @@
-//! COUNT, SUM, AVG, MIN, MAX and GROUPING as DataFusion's binder sees them: names and result types only. `ops` computes them.
+//! The aggregate functions as DataFusion's binder sees them: names and result types only. `ops` computes them.
 
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::{Result, internal_err};
+use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility};
 use thalweg_core::{Code, Diagnostic};
@@ -14,10 +14,17 @@ use super::type_name::sql_type_name;
 
 /// One value for each aggregate function that runs.
 pub(crate) fn all() -> Vec<Arc<AggregateUDF>> {
-    use AggregateFunction::{Avg, Count, Max, Min, Sum};
-    [Count, Sum, Avg, Min, Max]
+    use AggregateFunction::{
+        ArrayAgg, Avg, Collect, Count, FirstValue, LastValue, ListAgg, Max, Min, StddevPop, StddevSamp, Sum, VarPop, VarSamp,
+    };
+    let named =
+        [Count, Sum, Avg, Min, Max, FirstValue, LastValue, ListAgg, ArrayAgg, Collect, StddevPop, StddevSamp, VarPop, VarSamp]
+            .map(|function| (function, function.name()));
+    let second_names = [(StddevSamp, "STDDEV"), (VarSamp, "VARIANCE")];
+    named
         .into_iter()
-        .map(|function| Arc::new(AggregateUDF::from(PlannedAggregate::new(function))))
+        .chain(second_names)
+        .map(|(function, name)| Arc::new(AggregateUDF::from(PlannedAggregate::new(function, name))))
         // Becomes arithmetic on the number of the grouping set before anything else looks at it.
         .chain([datafusion::functions_aggregate::grouping::grouping_udaf()])
         .collect()
@@ -37,10 +44,15 @@ struct PlannedAggregate {
 }
 
 impl PlannedAggregate {
-    fn new(function: AggregateFunction) -> Self {
+    fn new(function: AggregateFunction, name: &str) -> Self {
         // Lower case: DataFusion knows `COUNT(*)` by the name "count".
-        let name = function.name().to_lowercase();
+        let name = name.to_lowercase();
         PlannedAggregate { function, name, signature: Signature::user_defined(Volatility::Immutable) }
+    }
+
+    fn refusal(&self, wanted: &str, argument: &DataType) -> DataFusionError {
+        let message = format!("{} takes {wanted}, not {}", self.name.to_uppercase(), sql_type_name(argument));
+        refuse(Diagnostic::error(Code::BAD_ARGUMENTS, message))
     }
 
     /// The result type over an argument type, or what kind of argument the function wants.
@@ -56,6 +68,33 @@ impl PlannedAggregate {
                 DataType::Decimal128(_, scale) => Ok(DataType::Decimal128(38, (*scale).max(6))),
                 number if number.is_numeric() => Ok(number.clone()),
                 _ => Err("a number"),
+            },
+            AggregateFunction::StddevPop
+            | AggregateFunction::StddevSamp
+            | AggregateFunction::VarPop
+            | AggregateFunction::VarSamp => match argument {
+                DataType::Decimal128(..) => Err("an integer, FLOAT or DOUBLE: cast it"),
+                number if number.is_numeric() => Ok(number.clone()),
+                _ => Err("a number"),
+            },
+            AggregateFunction::ListAgg => match argument {
+                DataType::Utf8 => Ok(DataType::Utf8),
+                _ => Err("a STRING"),
+            },
+            AggregateFunction::FirstValue | AggregateFunction::LastValue => match argument {
+                DataType::Null => Err("a value with a type"),
+                other => Ok(other.clone()),
+            },
+            AggregateFunction::ArrayAgg => match argument {
+                DataType::Null => Err("a value with a type"),
+                other => Ok(DataType::List(Arc::new(Field::new("item", other.clone(), true)))),
+            },
+            AggregateFunction::Collect => match argument {
+                DataType::Null => Err("a value with a type"),
+                other => {
+                    let entries = vec![Field::new("key", other.clone(), false), Field::new("value", DataType::Int32, false)];
+                    Ok(DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries.into()), false)), false))
+                }
             },
             AggregateFunction::Min | AggregateFunction::Max => match argument {
                 nested if nested.is_nested() => Err("a value that can be compared"),
@@ -76,7 +115,11 @@ impl AggregateUDFImpl for PlannedAggregate {
     }
 
     fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        let name = self.function.name();
+        let name = self.name.to_uppercase();
+        if let (AggregateFunction::ListAgg, [argument, separator]) = (self.function, arg_types) {
+            self.result(argument).map_err(|wanted| self.refusal(wanted, argument))?;
+            return Ok(vec![argument.clone(), separator.clone()]);
+        }
         let [argument] = arg_types else {
             return Err(refuse(
                 Diagnostic::error(Code::BAD_ARGUMENTS, format!("{name} takes one argument, not {}", arg_types.len()))
@@ -85,22 +128,14 @@ impl AggregateUDFImpl for PlannedAggregate {
         };
         match self.result(argument) {
             Ok(_) => Ok(vec![argument.clone()]),
-            Err(wanted) => Err(refuse(Diagnostic::error(
-                Code::BAD_ARGUMENTS,
-                format!("{name} takes {wanted}, not {}", sql_type_name(argument)),
-            ))),
+            Err(wanted) => Err(self.refusal(wanted, argument)),
         }
     }
 
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
         match arg_types {
             [] => Ok(DataType::Int64),
-            [argument, ..] => self.result(argument).map_err(|wanted| {
-                refuse(Diagnostic::error(
-                    Code::BAD_ARGUMENTS,
-                    format!("{} takes {wanted}, not {}", self.function.name(), sql_type_name(argument)),
-                ))
-            }),
+            [argument, ..] => self.result(argument).map_err(|wanted| self.refusal(wanted, argument)),
         }
     }
 
@@ -109,7 +144,10 @@ impl AggregateUDFImpl for PlannedAggregate {
         let field = Field::new(self.name(), self.return_type(&types)?, self.is_nullable());
         Ok(Arc::new(match (self.function, arg_fields) {
             // The smallest of some TIMESTAMP(3) is a TIMESTAMP(3).
-            (AggregateFunction::Min | AggregateFunction::Max, [argument]) => field.with_metadata(argument.metadata().clone()),
+            (
+                AggregateFunction::Min | AggregateFunction::Max | AggregateFunction::FirstValue | AggregateFunction::LastValue,
+                [argument],
+            ) => field.with_metadata(argument.metadata().clone()),
             _ => field,
         }))
     }

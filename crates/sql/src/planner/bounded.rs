@@ -9,6 +9,7 @@ pub(crate) fn is_bounded(table: &TableDefinition) -> bool {
         Some("filesystem") => option("source.monitor-interval").is_none(),
         Some("kafka" | "upsert-kafka") => option("scan.bounded.mode").is_some_and(|mode| mode != "unbounded"),
         Some("datagen") => option("number-of-rows").is_some(),
+        Some("memory") => option("bounded") == Some("true"),
         _ => false,
     }
 }

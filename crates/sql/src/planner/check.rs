@@ -18,28 +18,17 @@ use super::window_call::{self, WindowFunction};
 const AGGREGATES_NOT_YET: &[&str] = &[
     "ANY_VALUE",
     "APPROX_COUNT_DISTINCT",
-    "ARRAY_AGG",
-    "COLLECT",
     "CUME_DIST",
     "DENSE_RANK",
-    "FIRST_VALUE",
     "JSON_ARRAYAGG",
     "JSON_OBJECTAGG",
     "LAG",
-    "LAST_VALUE",
     "LEAD",
-    "LISTAGG",
     "NTILE",
     "PERCENTILE",
     "PERCENT_RANK",
     "RANK",
     "ROW_NUMBER",
-    "STDDEV",
-    "STDDEV_POP",
-    "STDDEV_SAMP",
-    "VARIANCE",
-    "VAR_POP",
-    "VAR_SAMP",
 ];
 
 /// The group windows that came before window table functions, and their companions, in upper case.
@@ -116,10 +105,7 @@ impl Check {
                     SetOperator::Except | SetOperator::Minus => "EXCEPT",
                 };
                 match (op, set_quantifier) {
-                    (SetOperator::Union, SetQuantifier::All) => {}
-                    (SetOperator::Union, SetQuantifier::None | SetQuantifier::Distinct) => {
-                        self.not_yet(name, span::of(&**right), "UNION ALL runs; it keeps rows that are alike");
-                    }
+                    (SetOperator::Union, SetQuantifier::All | SetQuantifier::None | SetQuantifier::Distinct) => {}
                     _ => self.not_yet(name, span::of(&**right), ""),
                 }
                 self.body(left);

@@ -101,13 +101,6 @@ pub(crate) fn call(operator: DecimalOperator, left: Expr, right: Expr) -> Expr {
     Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![left, right]))
 }
 
-/// The operator's sign when `function` is one of these, for texts.
-pub(crate) fn symbol_of(function: &ScalarUDF) -> Option<&'static str> {
-    use DecimalOperator::{Add, Divide, Multiply, Remainder, Subtract};
-    let name = function.name();
-    [Add, Subtract, Multiply, Divide, Remainder].into_iter().find(|operator| operator.name() == name).map(DecimalOperator::symbol)
-}
-
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct DecimalArithmetic {
     operator: DecimalOperator,

@@ -69,7 +69,8 @@ impl AnalyzerRule for NarrowLiterals {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let rewritten = plan.transform_up_with_subqueries(|node| {
             if let LogicalPlan::Values(values) = node {
-                let rows = values.values.into_iter().map(|row| row.into_iter().map(narrow).collect()).collect();
+                let narrowed = |value: Expr| Ok(value.transform_up(|part| Ok(Transformed::yes(narrow(part))))?.data);
+                let rows = values.values.into_iter().map(|row| row.into_iter().map(narrowed).collect()).collect::<Result<_>>()?;
                 return Ok(Transformed::yes(LogicalPlanBuilder::values(rows)?.build()?));
             }
             rewrite_expressions(node, |expr| expr.transform_up(|part| Ok(Transformed::yes(narrow(part)))).map(|done| done.data))

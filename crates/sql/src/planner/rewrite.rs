@@ -50,7 +50,11 @@ impl VisitorMut for Rewrite<'_> {
         group_window::rewrite(select);
         if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
             let mut unique: Vec<Expr> = vec![];
-            for expr in exprs.drain(..) {
+            for mut expr in exprs.drain(..) {
+                // A number is a constant here, as in Flink; the binder would take it for the number of a column.
+                if let Expr::Value(ValueWithSpan { value: Value::Number(number, _), span }) = &expr {
+                    expr = cast_text(number.clone(), *span, DataType::Int(None));
+                }
                 if !unique.contains(&expr) {
                     unique.push(expr);
                 }

@@ -17,6 +17,7 @@ use thalweg_plan::{Exchange, Input, NodeKind, Properties, SinkNode, SinkTarget, 
 
 use super::context::Binder;
 use super::error::{finding, unknown_column};
+use super::fit_nested::fit_nested;
 use super::implicit_cast::is_implicit;
 use super::lower::Lowering;
 use super::relation::Relation;
@@ -36,13 +37,8 @@ pub(crate) fn add_table(lowering: &mut Lowering, relation: Relation, insert: &In
     let target = &insert.target;
     let names: Vec<String> = target.writable_columns().map(|column| column.name().to_string()).collect();
     let node = lowering.settle(relation, &names)?;
-    if lowering.properties(node).updating && target.primary_key.is_empty() {
-        return Err(Diagnostic::error(
-            Code::SINK_CHANGELOG,
-            format!("sink \"{}\" takes only new rows, and this query changes earlier ones", target.name),
-        )
-        .label_opt(insert.target_span, "has no PRIMARY KEY")
-        .help("declare a PRIMARY KEY … NOT ENFORCED on a sink that can update, or aggregate in windows"));
+    if lowering.properties(node).updating && !insert.takes_updates {
+        return Err(takes_no_updates(lowering, node, insert));
     }
     let taken: HashSet<&str> = lowering
         .plan
@@ -59,6 +55,30 @@ pub(crate) fn add_table(lowering: &mut Lowering, relation: Relation, insert: &In
         .expect("numbers do not run out");
     add_sink(lowering, node, sink_id, SinkTarget::Table(Box::new((**target).clone())), insert.span);
     Ok(())
+}
+
+/// Names the sink, what makes the query change earlier rows, and the ways out.
+fn takes_no_updates(lowering: &Lowering, node: usize, insert: &Insert) -> Diagnostic {
+    let target = &insert.target;
+    let mut cause = node;
+    while !matches!(lowering.plan.nodes[cause].kind, NodeKind::GroupAggregate(_))
+        && let Some(input) = lowering.plan.nodes[cause].inputs.iter().find(|input| lowering.properties(input.node).updating)
+    {
+        cause = input.node;
+    }
+    let finding = Diagnostic::error(
+        Code::SINK_CHANGELOG,
+        format!("sink \"{}\" takes only new rows, and this query changes earlier ones", target.name),
+    );
+    let connector = target.connector().unwrap_or("?");
+    match lowering.plan.nodes[cause].span {
+        Some(place) => finding.label(place, "each row changes the result of its group"),
+        None => finding.label_opt(insert.target_span, format!("connector '{connector}' only adds rows")),
+    }
+    .help(
+        "group by window_start and window_end of a window in FROM, so that each result is final;\n\
+         or write to a sink that takes changes: 'print', 'blackhole'; SELECT shows them as well",
+    )
 }
 
 fn add_sink(lowering: &mut Lowering, node: usize, sink_id: String, target: SinkTarget, place: Option<Span>) {
@@ -163,8 +183,13 @@ fn fitted(
         .label_opt(item_place(&insert.query, position).or(insert.target_span), sql_type_of(field))
         .help(format!("write CAST(… AS {}) in the query, or declare the column {}", column.sql_type, sql_type_of(field))));
     }
-    let value =
-        if from_type == to_type { from } else { super::zone_cast::cast_between(from, (from_type, to_type), &input.time_zone) };
+    let value = if from_type == to_type {
+        from
+    } else if from_type.is_nested() {
+        fit_nested(from, to_type)
+    } else {
+        super::zone_cast::cast_between(from, (from_type, to_type), &input.time_zone)
+    };
     if column.field.is_nullable() || !field.is_nullable() {
         return Ok(value);
     }

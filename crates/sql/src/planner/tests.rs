@@ -147,6 +147,7 @@ impl Session {
                 columns: columns.map(|columns| columns.iter().map(|column| (column.to_string(), None)).collect()),
                 query: parse_query(sql),
                 span: None,
+                takes_updates: false,
             })
             .collect();
         self.planned("", |input| plan_inserts(input, &inserts))

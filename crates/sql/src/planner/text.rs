@@ -5,8 +5,8 @@ use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 
-use super::decimal;
 use super::type_name::sql_type_name;
+use crate::functions::expr_planner::sign_of;
 
 /// `expr` as SQL. `name` gives the name of a column.
 pub(crate) fn text(expr: &Expr, name: &dyn Fn(&Column) -> String) -> String {
@@ -63,7 +63,7 @@ pub(crate) fn text(expr: &Expr, name: &dyn Fn(&Column) -> String) -> String {
         }
         Expr::Cast(cast) => format!("CAST({} AS {})", of(&cast.expr), sql_type_name(cast.field.data_type())),
         Expr::TryCast(cast) => format!("TRY_CAST({} AS {})", of(&cast.expr), sql_type_name(cast.field.data_type())),
-        Expr::ScalarFunction(call) => match (decimal::symbol_of(&call.func), call.args.as_slice()) {
+        Expr::ScalarFunction(call) => match (sign_of(call.func.name()), call.args.as_slice()) {
             (Some(symbol), [left, right]) => {
                 format!("{} {symbol} {}", operand(left, None, name), operand(right, None, name))
             }
@@ -95,7 +95,7 @@ fn operand(expr: &Expr, parent: Option<&Operator>, name: &dyn Fn(&Column) -> Str
             let condition = matches!(parent, Some(Operator::And | Operator::Or)) && is_comparison(binary.op);
             !chain && !condition
         }
-        Expr::ScalarFunction(call) => decimal::symbol_of(&call.func).is_some(),
+        Expr::ScalarFunction(call) => sign_of(call.func.name()).is_some(),
         Expr::Not(_) | Expr::Between(_) | Expr::Like(_) | Expr::InList(_) | Expr::Negative(_) => true,
         Expr::Alias(alias) => return operand(&alias.expr, parent, name),
         _ => false,

@@ -44,7 +44,8 @@ impl Lowering<'_> {
             Some(pending) if groups_by(WindowPart::Start) && groups_by(WindowPart::End) => pending.clone(),
             _ => match self.attached_window(&relation, aggregate) {
                 Some(pending) => pending,
-                None => return Err(self.no_window(&relation, aggregate, place)),
+                None if self.is_over_earlier_window(&relation, aggregate) => return Err(over_earlier_window(place)),
+                None => return self.group_aggregate(relation, aggregate, place),
             },
         };
         check_multiple(&pending)?;
@@ -70,7 +71,12 @@ impl Lowering<'_> {
         let mut calls = vec![];
         for (index, call) in aggregate.aggr_expr.iter().enumerate() {
             let output = aggregate.schema.field(first_call + index);
-            calls.push(self.call(call, output, &mut inputs)?);
+            let planned = self.call(call, output, &mut inputs)?;
+            if !runs_in_windows(planned.function) {
+                let what = format!("the aggregate function {} over a window", planned.function.name());
+                return Err(not_yet(&what, span::of_expr(call)).help("COUNT, SUM, AVG, MIN and MAX run over windows"));
+            }
+            calls.push(planned);
         }
         let time_column = inputs.pass(self, pending.time_column);
         let node = inputs.finish(self);
@@ -173,7 +179,7 @@ impl Lowering<'_> {
         Relation { node, schema: Arc::new(schema), origins, window: None }
     }
 
-    fn call(
+    pub(crate) fn call(
         &self,
         call: &LogicalExpr,
         output: &datafusion::arrow::datatypes::Field,
@@ -210,32 +216,39 @@ impl Lowering<'_> {
             argument,
             filter,
             distinct,
+            separator: (function == AggregateFunction::ListAgg).then(|| separator(&params)).transpose()?,
             output: Arc::new(output.clone().with_name(call_name(function, &params))),
         })
     }
 
-    /// Why this grouping cannot run.
-    fn no_window(&self, relation: &Relation, aggregate: &Aggregate, place: Option<thalweg_core::Span>) -> Diagnostic {
-        let help = "group by both window_start and window_end of a TUMBLE, HOP, CUMULATE or SESSION window in FROM";
-        let of_earlier_window = self.properties(relation.node).window.as_ref().is_some_and(|window| {
-            let parts = [window.start, window.end];
-            aggregate
-                .group_expr
-                .iter()
-                .any(|group| matches!(relation.origin_of(group), Some(Origin::Node(column)) if parts.contains(&Some(column))))
-        });
-        let what = if relation.window.is_some() {
-            "a GROUP BY that has not both window_start and window_end"
-        } else if of_earlier_window {
-            "a GROUP BY over the windows of an inner query"
-        } else if aggregate.aggr_expr.is_empty() {
-            "DISTINCT without a window"
-        } else if aggregate.group_expr.is_empty() {
-            "an aggregate without a window"
-        } else {
-            "GROUP BY without a window"
+    /// Whether both ends of the windows of an inner query are among the groups: Flink makes a window aggregate of that.
+    fn is_over_earlier_window(&self, relation: &Relation, aggregate: &Aggregate) -> bool {
+        let groups_by = |part: Option<usize>| {
+            let is_part = |group| matches!(relation.origin_of(group), Some(Origin::Node(column)) if Some(column) == part);
+            part.is_some() && aggregate.group_expr.iter().any(is_part)
         };
-        Diagnostic { help: Some(help.to_string()), ..not_yet(what, place) }
+        let window = self.properties(relation.node).window.as_ref();
+        relation.window.is_none() && window.is_some_and(|window| groups_by(window.start) && groups_by(window.end))
+    }
+}
+
+fn over_earlier_window(place: Option<thalweg_core::Span>) -> Diagnostic {
+    not_yet("a GROUP BY over the windows of an inner query", place)
+        .help("group by both window_start and window_end of a TUMBLE, HOP or CUMULATE window in FROM")
+}
+
+fn runs_in_windows(function: AggregateFunction) -> bool {
+    use AggregateFunction::{Avg, Count, Max, Min, Sum};
+    matches!(function, Count | Sum | Avg | Min | Max)
+}
+
+/// The second argument of LISTAGG, a comma without one.
+fn separator(params: &AggregateFunctionParams) -> Result<String, Diagnostic> {
+    match params.args.get(1) {
+        None => Ok(",".to_string()),
+        Some(LogicalExpr::Literal(ScalarValue::Utf8(Some(text)), _)) => Ok(text.clone()),
+        Some(other) => Err(Diagnostic::error(Code::BAD_ARGUMENTS, "the separator of LISTAGG is a text in quotes")
+            .label_opt(span::of_expr(other), "not a literal")),
     }
 }
 
@@ -266,13 +279,13 @@ fn check_multiple(pending: &PendingWindow) -> Result<(), Diagnostic> {
 }
 
 /// The columns that an aggregate reads: those of the input where it needs no others, else those of a `Project`.
-struct InputColumns<'r> {
+pub(crate) struct InputColumns<'r> {
     relation: &'r Relation,
     project: Option<ProjectBuilder>,
 }
 
 impl<'r> InputColumns<'r> {
-    fn new(relation: &'r Relation, aggregate: &Aggregate) -> Self {
+    pub(crate) fn new(relation: &'r Relation, aggregate: &Aggregate) -> Self {
         let bare = |expr: &LogicalExpr| matches!(expr, LogicalExpr::Literal(..)) || relation.origin_of(expr).is_some();
         let all_bare = aggregate
             .group_expr
@@ -281,7 +294,7 @@ impl<'r> InputColumns<'r> {
             && aggregate.aggr_expr.iter().all(|call| match call.clone().unalias_nested().data {
                 LogicalExpr::AggregateFunction(LogicalCall { func, params }) => {
                     let counts = aggregate_function::of(&func) == Some(AggregateFunction::Count) && !params.distinct;
-                    let argument = params.args.iter().all(|arg| match arg {
+                    let argument = params.args.iter().take(1).all(|arg| match arg {
                         LogicalExpr::Literal(value, _) => counts && !value.is_null(),
                         arg => relation.origin_of(arg).is_some(),
                     });
@@ -293,7 +306,7 @@ impl<'r> InputColumns<'r> {
     }
 
     /// The position of `expr`.
-    fn column(&mut self, lowering: &Lowering, expr: &LogicalExpr, name: &str) -> Result<usize, Diagnostic> {
+    pub(crate) fn column(&mut self, lowering: &Lowering, expr: &LogicalExpr, name: &str) -> Result<usize, Diagnostic> {
         match self.relation.origin_of(expr) {
             Some(Origin::Node(column)) => Ok(self.pass(lowering, column)),
             Some(Origin::Window(_)) => Err(window_argument(expr)),
@@ -308,14 +321,14 @@ impl<'r> InputColumns<'r> {
     }
 
     /// The position of a column of the input.
-    fn pass(&mut self, lowering: &Lowering, column: usize) -> usize {
+    pub(crate) fn pass(&mut self, lowering: &Lowering, column: usize) -> usize {
         match &mut self.project {
             Some(project) => project.column(lowering, self.relation.node, column),
             None => column,
         }
     }
 
-    fn finish(self, lowering: &mut Lowering) -> usize {
+    pub(crate) fn finish(self, lowering: &mut Lowering) -> usize {
         match self.project {
             Some(project) => project.add(lowering, self.relation.node),
             None => self.relation.node,

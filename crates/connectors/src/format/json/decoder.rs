@@ -105,7 +105,7 @@ impl JsonDecoder {
                 "not JSON at byte {}: expected {}, found {}",
                 error.at,
                 error.expected,
-                found(record.as_bytes().get(error.at..).unwrap_or_default())
+                found(record, error.at)
             ))
             .with_help(format!("set '{}json.ignore-parse-errors' = 'true' to skip such records", self.prefix)),
             Fault::Value { start, wanted } if path.is_empty() => {
@@ -173,8 +173,19 @@ fn top_level_row(reader: &mut RowReader<'_, '_>, shape: &mut Shape, columns: &mu
     }
 }
 
-fn found(rest: &[u8]) -> String {
-    if rest.is_empty() { "the end of the record".to_string() } else { format!("\"{}\"", fragment(rest)) }
+fn found(record: &str, at: usize) -> String {
+    const TAIL_CHARS: usize = 20;
+    let rest = record.as_bytes().get(at..).unwrap_or_default();
+    if !rest.is_empty() {
+        return format!("\"{}\"", fragment(rest));
+    }
+    if record.is_empty() {
+        return "an empty record".to_string();
+    }
+    // A record that was cut off is known by its last characters.
+    let cut = record.char_indices().rev().nth(TAIL_CHARS - 1).map_or(0, |(at, _)| at);
+    let dots = if cut > 0 { "…" } else { "" };
+    format!("the end of the record behind \"{dots}{}\"", &record[cut..])
 }
 
 /// The raw text of the value at `start`, shortened.

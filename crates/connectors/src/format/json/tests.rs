@@ -456,7 +456,10 @@ fn messages_about_bad_records() {
     let fields = [field("id", DataType::Int32)];
     let check = |record: &[u8], message| check_error(&fields, &[], record, message, SKIP_HELP);
     check(b"not json", r#"not JSON at byte 0: expected a value, found "not json""#);
-    check(br#"{"id":1"#, "not JSON at byte 7: expected a comma or a closing brace, found the end of the record");
+    check(
+        br#"{"id":1"#,
+        "not JSON at byte 7: expected a comma or a closing brace, found the end of the record behind \"{\"id\":1\"",
+    );
     check(br#"{"id":1} {"id":2}"#, r#"not JSON at byte 9: expected the end of the record, found "{"id":2}""#);
     check(br#"{"id":01}"#, r#"not JSON at byte 6: expected a number without leading zeros, found "01}""#);
     check(br#"{"x":"\ud800"}"#, r#"not JSON at byte 6: expected a surrogate pair, found "\ud800"}""#);
