@@ -102,11 +102,14 @@ struct Outcome {
     late_rows: u64,
 }
 
+/// The bounds of a window and a key.
+type Group = ((i64, i64), Option<i32>);
+
 /// Row by row. A row is late for a window if the rows before it in its own partition had brought the watermark to the window's
 /// end less 1 ms. A window is sent when the smallest watermark of the partitions is there.
 fn model(input: &Input) -> Outcome {
     let mut watermarks = [i64::MIN; PARTITIONS];
-    let mut members: BTreeMap<((i64, i64), Option<i32>), Vec<Option<i32>>> = BTreeMap::new();
+    let mut members: BTreeMap<Group, Vec<Option<i32>>> = BTreeMap::new();
     let mut late_rows = 0;
     for row in &input.rows {
         let watermark = &mut watermarks[row.partition];

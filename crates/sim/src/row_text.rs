@@ -59,7 +59,7 @@ mod tests {
         let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
         let texts: ArrayRef = Arc::new(StringArray::from(vec!["a \"b\"", ""]));
         let batch = Batch::append(RecordBatch::try_from_iter([("n", numbers), ("t", texts)]).unwrap());
-        assert_eq!(lines(&[batch.clone()]).unwrap(), ["1  a \\\"b\\\"", "NULL  (empty)"]);
+        assert_eq!(lines(std::slice::from_ref(&batch)).unwrap(), ["1  a \\\"b\\\"", "NULL  (empty)"]);
         let weights = Some(Int64Array::from(vec![1, -1]));
         assert_eq!(lines(&[Batch { weights, ..batch }]).unwrap(), ["+I  1  a \\\"b\\\"", "-D  NULL  (empty)"]);
     }

@@ -125,10 +125,10 @@ impl Groups {
     }
 
     pub(super) fn mark_dirty(&mut self, group: usize) {
-        if let Some(key) = &self.groups[group].key {
-            if !self.dirty.contains(key) {
-                self.dirty.insert(key.clone());
-            }
+        if let Some(key) = &self.groups[group].key
+            && !self.dirty.contains(key)
+        {
+            self.dirty.insert(key.clone());
         }
     }
 

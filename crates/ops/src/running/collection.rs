@@ -63,7 +63,10 @@ pub(super) fn write_counts(codec: &ValueCodec, states: Vec<Vec<(Vec<u8>, i64)>>)
     Ok(vec![write_lists(codec, &lists)?, Arc::new(counts)])
 }
 
-pub(super) fn read_counts(codec: &ValueCodec, columns: &[ArrayRef]) -> Result<Vec<Vec<(Vec<u8>, i64)>>> {
+/// Encoded values of one group, each with how often it is there.
+pub(super) type ValueCounts = Vec<(Vec<u8>, i64)>;
+
+pub(super) fn read_counts(codec: &ValueCodec, columns: &[ArrayRef]) -> Result<Vec<ValueCounts>> {
     let values = read_lists(codec, &columns[0])?;
     let counts = columns[1].as_list::<i32>();
     Ok(values
