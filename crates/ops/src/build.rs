@@ -34,9 +34,7 @@ pub fn build(node: &Node, input_schemas: &[SchemaRef], context: &OperatorContext
             Ok(Box::new(GroupAggregateOperator::new(aggregate, input, node.schema.clone(), context.batch_rows)?))
         }
         NodeKind::Union => Ok(Box::new(UnionOperator::new(node.schema.clone()))),
-        NodeKind::Source(_) | NodeKind::Values(_) | NodeKind::Sink(_) | NodeKind::WindowAggregate(_) => {
-            Err(Error::internal(format!("node {} is not a single operator", node.id)))
-        }
+        _ => Err(Error::internal(format!("node {} is not a single operator", node.id))),
     }
 }
 

@@ -264,6 +264,7 @@ pub(crate) fn create(call: &AggregateCall, input: &SchemaRef, updating: bool) ->
         AggregateFunction::ListAgg => maker.make(InOrder::text(argument, call.separator.as_deref().unwrap_or(","))?, argument),
         AggregateFunction::ArrayAgg => maker.make(InOrder::array(argument, output)?, argument),
         AggregateFunction::Collect => maker.make(Collect::new(argument, output)?, argument),
+        AggregateFunction::SingleValue => Err(Error::internal("SINGLE_VALUE is not there yet")),
     }
 }
 

@@ -27,6 +27,8 @@ pub enum AggregateFunction {
     StddevSamp,
     VarPop,
     VarSamp,
+    /// The one value of a scalar subquery; a second row fails the job. The type of the argument.
+    SingleValue,
 }
 
 impl AggregateFunction {
@@ -46,6 +48,7 @@ impl AggregateFunction {
             AggregateFunction::StddevSamp => "STDDEV_SAMP",
             AggregateFunction::VarPop => "VAR_POP",
             AggregateFunction::VarSamp => "VAR_SAMP",
+            AggregateFunction::SingleValue => "SINGLE_VALUE",
         }
     }
 }

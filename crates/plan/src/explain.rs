@@ -3,10 +3,9 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
-use thalweg_core::ColumnKind;
-
+use crate::headline::headline;
 use crate::window::duration_text;
-use crate::{AggregateCall, Exchange, Node, NodeKind, Plan, SinkTarget, StateLifetime, TimeKind};
+use crate::{Exchange, Node, Plan, StateLifetime, TimeKind};
 
 impl Plan {
     /// The readable form. Shared nodes are printed once and referred to afterwards.
@@ -54,82 +53,6 @@ impl Plan {
             self.explain_node(input.node, depth + 1, Some(&input.exchange), printed, out);
         }
     }
-
-    fn input_names(&self, node: &Node) -> Vec<String> {
-        node.inputs
-            .first()
-            .map(|input| self.nodes[input.node].schema.fields().iter().map(|field| field.name().clone()).collect())
-            .unwrap_or_default()
-    }
-}
-
-fn headline(plan: &Plan, node: &Node) -> String {
-    let names = plan.input_names(node);
-    let name = |column: usize| names.get(column).cloned().unwrap_or_else(|| format!("#{column}"));
-    match &node.kind {
-        NodeKind::Source(source) => {
-            let pruned = source.table.columns.iter().filter(|column| !matches!(column.kind, ColumnKind::Computed { .. })).count();
-            let watermark = match &source.watermark {
-                Some(watermark) => format!(", watermark {}", watermark.expr.text),
-                None => String::new(),
-            };
-            format!(
-                "Source {} ({}), decodes {} of {pruned} columns{watermark}",
-                source.table.name,
-                source.table.connector().unwrap_or("?"),
-                source.fields.len()
-            )
-        }
-        NodeKind::Project(project) => {
-            format!("Project {}", project.exprs.iter().map(|expr| expr.text.as_str()).collect::<Vec<_>>().join(", "))
-        }
-        NodeKind::Filter(filter) => format!("Filter {}", filter.predicate.text),
-        NodeKind::AssignWindow(assign) => format!("AssignWindow {} on {}", assign.window, name(assign.time_column)),
-        NodeKind::WindowAggregate(aggregate) => {
-            let calls = calls_text(&aggregate.aggregates, &name);
-            let keys: Vec<String> = aggregate.keys.iter().map(|key| name(*key)).collect();
-            format!(
-                "WindowAggregate {} on {}, keys [{}], [{}], slices of {}, two phases",
-                aggregate.window,
-                name(aggregate.time_column),
-                keys.join(", "),
-                calls,
-                duration_text(aggregate.window.kind.slice_ms())
-            )
-        }
-        NodeKind::Session(session) => {
-            let calls = session.aggregates.as_ref().map(|calls| format!(", [{}]", calls_text(calls, &name)));
-            format!(
-                "{} {} on {}, keys [{}]{}",
-                node.kind.name(),
-                session.window,
-                name(session.time_column),
-                session.keys.iter().map(|key| name(*key)).collect::<Vec<_>>().join(", "),
-                calls.unwrap_or_default()
-            )
-        }
-        NodeKind::GroupAggregate(aggregate) => {
-            let keys: Vec<String> = aggregate.keys.iter().map(|key| name(*key)).collect();
-            format!("GroupAggregate keys [{}], [{}]", keys.join(", "), calls_text(&aggregate.aggregates, &name))
-        }
-        NodeKind::Union => format!("Union of {}", node.inputs.len()),
-        NodeKind::Values(rows) => format!("Values {} rows", rows.num_rows()),
-        NodeKind::Sink(sink) => match &sink.target {
-            SinkTarget::Table(table) => format!("Sink {} ({})", sink.sink_id, table.connector().unwrap_or("?")),
-            SinkTarget::Result => "Sink result of SELECT".to_string(),
-        },
-    }
-}
-
-fn calls_text(calls: &[AggregateCall], name: &dyn Fn(usize) -> String) -> String {
-    let text = |call: &AggregateCall| {
-        let distinct = if call.distinct { "DISTINCT " } else { "" };
-        let argument = call.argument.map_or("*".to_string(), name);
-        let separator = call.separator.as_ref().map_or(String::new(), |separator| format!(", '{separator}'"));
-        let filter = call.filter.map_or(String::new(), |column| format!(" FILTER {}", name(column)));
-        format!("{}({distinct}{argument}{separator}){filter}", call.function.name())
-    };
-    calls.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
 fn exchange_text(exchange: &Exchange, producer: &Node) -> String {

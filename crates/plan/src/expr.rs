@@ -25,6 +25,17 @@ impl Expr {
     pub fn as_column(&self) -> Option<usize> {
         self.physical.downcast_ref::<datafusion::physical_expr::expressions::Column>().map(|column| column.index())
     }
+
+    /// What the expression is: its text and the positions of the columns in it, as two columns may have one name.
+    pub fn identity(&self) -> String {
+        fn collect(expr: &Arc<dyn PhysicalExpr>, columns: &mut Vec<usize>) {
+            columns.extend(expr.downcast_ref::<datafusion::physical_expr::expressions::Column>().map(|column| column.index()));
+            expr.children().into_iter().for_each(|child| collect(child, columns));
+        }
+        let mut columns = vec![];
+        collect(&self.physical, &mut columns);
+        if columns.is_empty() { self.text.clone() } else { format!("{}{columns:?}", self.text) }
+    }
 }
 
 impl fmt::Debug for Expr {

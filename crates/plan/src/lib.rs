@@ -6,15 +6,25 @@
 mod aggregate;
 mod explain;
 mod expr;
+mod headline;
+mod identity;
+mod join;
 mod node;
 mod plan;
+mod rank;
 mod window;
 
 pub use aggregate::{AggregateCall, AggregateFunction};
 pub use expr::Expr;
+pub use join::{IntervalJoin, Join, JoinKey, JoinKind, LookupJoin, TemporalJoin, WindowBounds, WindowJoin};
 pub use node::{
-    AssignWindow, Exchange, Filter, GroupAggregate, Input, Node, NodeKind, OperatorId, Project, Properties, Session, SinkNode,
-    SinkTarget, SourceNode, StateLifetime, TimeAttribute, TimeKind, Watermark, WindowAggregate, WindowColumns,
+    AssignWindow, Conflict, Exchange, Filter, GroupAggregate, Input, Node, NodeKind, Normalize, OperatorId, Project, Properties,
+    Session, SinkMaterialize, SinkNode, SinkTarget, SourceNode, StateLifetime, TimeAttribute, TimeKind, Watermark,
+    WindowAggregate, WindowColumns,
 };
 pub use plan::{Plan, PlanDifference};
+pub use rank::{
+    Deduplicate, Frame, Keep, Over, OverCall, OverOrder, RankFunction, RankRange, SetKind, SetOperation, SortKey, TemporalSort,
+    TopN, Unnest, WindowTopN,
+};
 pub use window::{SessionWindow, TimeZoneRule, Window, WindowKind, duration_text};

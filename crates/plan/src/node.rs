@@ -6,7 +6,10 @@ use arrow::datatypes::{SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 use thalweg_core::{ScanField, Span, TableDefinition};
 
-use crate::{AggregateCall, Expr, SessionWindow, Window};
+use crate::{
+    AggregateCall, Deduplicate, Expr, IntervalJoin, Join, LookupJoin, Over, SessionWindow, SetOperation, TemporalJoin,
+    TemporalSort, TopN, Unnest, Window, WindowJoin, WindowTopN,
+};
 
 /// The stable name of an operator within its job, under which its state is stored: a hash of what it does and of what feeds
 /// it, with a counter where two are alike. An operator keeps its id when other parts of the query change.
@@ -59,6 +62,20 @@ pub enum NodeKind {
     WindowAggregate(WindowAggregate),
     Session(Session),
     GroupAggregate(GroupAggregate),
+    Join(Join),
+    IntervalJoin(IntervalJoin),
+    WindowJoin(WindowJoin),
+    TemporalJoin(TemporalJoin),
+    LookupJoin(LookupJoin),
+    TopN(TopN),
+    WindowTopN(WindowTopN),
+    Deduplicate(Deduplicate),
+    Over(Over),
+    TemporalSort(TemporalSort),
+    SetOperation(SetOperation),
+    Unnest(Unnest),
+    Normalize(Normalize),
+    SinkMaterialize(SinkMaterialize),
     /// Rows of all inputs, in no fixed order between them. Inputs have equal column types.
     Union,
     /// Rows that stand in the query itself (`VALUES`). Emitted once by lane 0, then the input ends.
@@ -153,6 +170,41 @@ pub struct GroupAggregate {
     pub aggregates: Vec<AggregateCall>,
     /// Whether input rows may be taken back. If not, less is kept.
     pub input_updating: bool,
+    /// The column of the input, one of `keys`, that holds the last instant of a row's window (`window_time`). If there is one,
+    /// each group is sent once, when the watermark reaches that instant, and dropped: the output is append-only. Rows of windows
+    /// that have closed are late: dropped and counted.
+    pub window_time: Option<usize>,
+}
+
+/// Makes weights of upserts: of an input row with weight +1 the columns are the newest row of its key, of one with weight -1
+/// only `keys` count and the key's row goes.
+///
+/// Output: the input's columns; the old row with weight -1, the new one with +1. A row equal to the old one gives nothing, nor
+/// does the deletion of a key that is not there. The input comes by hash of `keys`, in the order of its partition.
+#[derive(Clone, Debug)]
+pub struct Normalize {
+    pub keys: Vec<usize>,
+}
+
+/// Reduces a changelog to one row for each primary key of a sink, where the query's own key is another.
+///
+/// Output: the input's columns; of the rows of a key that are there, the one that `conflict` says.
+#[derive(Clone, Debug)]
+pub struct SinkMaterialize {
+    /// The columns of the sink's PRIMARY KEY.
+    pub keys: Vec<usize>,
+    pub conflict: Conflict,
+}
+
+/// `ON CONFLICT DO …`: what happens to several rows with one primary key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Conflict {
+    /// The row that came last wins.
+    Deduplicate,
+    /// The row that came first wins.
+    Nothing,
+    /// The job fails.
+    Error,
 }
 
 #[derive(Clone, Debug)]

@@ -59,16 +59,17 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::RecordBatch;
-    use arrow::datatypes::Schema;
+    use arrow::datatypes::{DataType, Field, Schema};
     use thalweg_plan::{Input, Node, NodeKind, OperatorId, Properties};
 
     use super::*;
 
     /// A plan given by the inputs of each node; an input written `(n, true)` is a hash exchange.
     fn plan(inputs: &[&[(usize, bool)]]) -> Plan {
-        let schema = Arc::new(Schema::empty());
         let mut plan = Plan::default();
-        for inputs in inputs {
+        for (number, inputs) in inputs.iter().enumerate() {
+            // Nodes that do the same would be one.
+            let schema = Arc::new(Schema::new(vec![Field::new(number.to_string(), DataType::Int64, true)]));
             let kind = if inputs.is_empty() { NodeKind::Values(RecordBatch::new_empty(schema.clone())) } else { NodeKind::Union };
             let inputs = inputs
                 .iter()
@@ -78,7 +79,7 @@ mod tests {
                 })
                 .collect();
             let id = OperatorId(String::new());
-            plan.add(Node { id, kind, inputs, schema: schema.clone(), properties: Properties::default(), span: None });
+            plan.add(Node { id, kind, inputs, schema, properties: Properties::default(), span: None });
         }
         plan
     }

@@ -71,7 +71,7 @@ fn operator(keys: &[usize], calls: &[AggregateCall], input_updating: bool) -> Gr
     let input = input_schema();
     let fields: Vec<FieldRef> =
         keys.iter().map(|key| input.fields()[*key].clone()).chain(calls.iter().map(|call| call.output.clone())).collect();
-    let node = GroupAggregate { keys: keys.to_vec(), aggregates: calls.to_vec(), input_updating };
+    let node = GroupAggregate { keys: keys.to_vec(), aggregates: calls.to_vec(), input_updating, window_time: None };
     GroupAggregateOperator::new(&node, &input, Arc::new(Schema::new(fields)), 3).unwrap()
 }
 
@@ -406,8 +406,12 @@ fn snapshots_hold_what_changed() {
 
 #[test]
 fn a_lane_is_made_from_a_node() {
-    let kind =
-        thalweg_plan::NodeKind::GroupAggregate(GroupAggregate { keys: vec![0], aggregates: vec![], input_updating: false });
+    let kind = thalweg_plan::NodeKind::GroupAggregate(GroupAggregate {
+        keys: vec![0],
+        aggregates: vec![],
+        input_updating: false,
+        window_time: None,
+    });
     let schema = Arc::new(Schema::new(vec![input_schema().field(0).clone()]));
     let id = thalweg_plan::OperatorId("distinct".to_string());
     let node = thalweg_plan::Node { id, kind, inputs: vec![], schema, properties: Default::default(), span: None };

@@ -81,7 +81,7 @@ impl PlannedAggregate {
                 DataType::Utf8 => Ok(DataType::Utf8),
                 _ => Err("a STRING"),
             },
-            AggregateFunction::FirstValue | AggregateFunction::LastValue => match argument {
+            AggregateFunction::FirstValue | AggregateFunction::LastValue | AggregateFunction::SingleValue => match argument {
                 DataType::Null => Err("a value with a type"),
                 other => Ok(other.clone()),
             },

@@ -47,7 +47,7 @@ impl Lowering<'_> {
         };
         let input_updating = before.updating;
         let exchange = if keys.is_empty() { Exchange::Single } else { Exchange::Hash(keys.clone()) };
-        let kind = NodeKind::GroupAggregate(GroupAggregate { keys, aggregates, input_updating });
+        let kind = NodeKind::GroupAggregate(GroupAggregate { keys, aggregates, input_updating, window_time: None });
         let node = self.add(kind, vec![Input { node: input, exchange }], Arc::new(Schema::new(fields)), properties, place);
         Ok(whole(node, aggregate.schema.clone()))
     }
