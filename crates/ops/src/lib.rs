@@ -9,14 +9,18 @@
 //!   [`partial_schema`] pass between them, sent to lanes by [`partition_by_lane`].
 
 mod aggregate;
+mod arrangement;
 mod assign_window;
 mod build;
+mod changes;
 mod eval;
 mod event_times;
 mod exchange;
 mod filter;
 mod group_aggregate;
 mod group_keys;
+mod join;
+mod key_codec;
 mod local_time;
 mod operator;
 mod project;
