@@ -39,7 +39,7 @@ const STATE_COLUMNS: usize = 3;
 
 pub(crate) struct Arrangement {
     /// Begins the names of the slots.
-    name: &'static str,
+    name: String,
     schema: SchemaRef,
     keys: Vec<usize>,
     key_codec: KeyCodec,
@@ -60,7 +60,7 @@ impl Arrangement {
     /// `takes_back`: whether rows may be taken back; if not, less is kept.
     /// # Errors
     /// `User` for key columns, and where rows may be taken back for any column, that cannot be compared.
-    pub(crate) fn new(name: &'static str, schema: &SchemaRef, keys: &[usize], takes_back: bool) -> Result<Self> {
+    pub(crate) fn new(name: impl Into<String>, schema: &SchemaRef, keys: &[usize], takes_back: bool) -> Result<Self> {
         let key_fields: Vec<FieldRef> = keys.iter().map(|key| schema.fields()[*key].clone()).collect();
         let field = |name: &str, data_type: DataType| Arc::new(Field::new(name, data_type, false));
         let mut fields =
@@ -68,7 +68,7 @@ impl Arrangement {
         fields.extend(schema.fields().iter().cloned());
         let all: Vec<FieldRef> = schema.fields().iter().cloned().collect();
         Ok(Arrangement {
-            name,
+            name: name.into(),
             schema: schema.clone(),
             keys: keys.to_vec(),
             key_codec: KeyCodec::new(&key_fields)?,
@@ -98,7 +98,7 @@ impl Arrangement {
     }
 
     /// Adds rows and takes rows back. Gives the id of each row: a row that equals one that is there shares its id where rows may
-    /// be taken back.
+    /// be taken back. Ids of rows that went can still be gathered until [`Arrangement::tidy`].
     /// # Errors
     /// `Record` when a row is taken back that is not there.
     pub(crate) fn apply(&mut self, batch: &Batch, keys: &EncodedKeys) -> Result<Vec<RowId>> {
@@ -121,7 +121,6 @@ impl Arrangement {
                 self.apply_changes(batch, keys, &whole)?
             }
         };
-        self.tidy()?;
         Ok(ids)
     }
 
@@ -315,8 +314,23 @@ impl Arrangement {
         SlotId(format!("{}-{}", self.name, self.next_chunk))
     }
 
-    /// Merges small chunks at the end, of which each is then at least twice as large as the next.
-    fn tidy(&mut self) -> Result<()> {
+    /// Takes away a row of an arrangement whose rows are not taken back by the input.
+    pub(crate) fn remove(&mut self, id: RowId, key: &[u8]) {
+        if self.weight(id) != 0 {
+            self.set_weight(id, 0);
+            self.by_key.remove(key, id);
+            self.live -= 1;
+        }
+    }
+
+    /// The slots in the store, when the arrangement as a whole is dropped.
+    pub(crate) fn stored_slots(&self) -> Vec<SlotId> {
+        self.gone.iter().cloned().chain(self.chunks.iter().filter_map(Chunk::stored_slot)).collect()
+    }
+
+    /// Merges small chunks at the end, of which each is then at least twice as large as the next. Called when no id of a row
+    /// that went is needed any more.
+    pub(crate) fn tidy(&mut self) -> Result<()> {
         while let [.., before, last] = self.chunks.as_slice()
             && last.len() * 2 > before.len()
             && last.len() + before.len() <= CHUNK_ROWS
@@ -383,7 +397,7 @@ impl Arrangement {
 
     /// Whether a slot belongs to this arrangement.
     pub(crate) fn owns(&self, slot: &SlotId) -> bool {
-        slot.0.strip_prefix(self.name).is_some_and(|rest| rest.starts_with('-'))
+        slot.0.strip_prefix(&self.name).is_some_and(|rest| rest.starts_with('-'))
     }
 
     /// Takes in stored chunks. Those of several lanes get new numbers; all is to be written again then.

@@ -144,6 +144,7 @@ impl JoinOperator {
         } else {
             side.rows.apply(&batch, &keys)?.into_iter().map(Some).collect()
         };
+        side.rows.tidy()?;
         Ok(Pending { port, batch, keys, can_match, ids, row: 0, candidate: 0, matches: 0 })
     }
 
