@@ -27,10 +27,15 @@ impl Index {
                 self.keys.insert(key.into(), Ids::One(id));
             }
             Some(ids) => {
-                self.many_ids += 1;
                 match ids {
-                    Ids::One(first) => *ids = Ids::Many(vec![*first, id]),
-                    Ids::Many(ids) => ids.push(id),
+                    Ids::One(first) => {
+                        *ids = Ids::Many(vec![*first, id]);
+                        self.many_ids += 2;
+                    }
+                    Ids::Many(ids) => {
+                        ids.push(id);
+                        self.many_ids += 1;
+                    }
                 }
             }
         }

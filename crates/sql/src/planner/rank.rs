@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
-use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::{WindowFunction as WindowExpr, WindowFunctionParams};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
@@ -42,6 +43,34 @@ impl Lowering<'_> {
     /// Lowers a filter over a numbering; `None` if it is another filter. `needed` are the columns that are used above, all if
     /// not known.
     pub(crate) fn ranked(&mut self, filter: &Filter, needed: Option<&BTreeSet<usize>>) -> Result<Option<Relation>, Diagnostic> {
+        // Columns that nobody reads may have been dropped between the two.
+        if let LogicalPlan::Projection(projection) = &*filter.input
+            && matches!(&*projection.input, LogicalPlan::Window(_))
+            && let Some(columns) = projection.expr.iter().map(plain_column).collect::<Option<Vec<_>>>()
+        {
+            let outer = projection.schema.columns();
+            let inner = |column: &Column| outer.iter().position(|name| name == column).map(|at| columns[at].clone());
+            let predicate = filter.predicate.clone().transform_up(|part| {
+                Ok(match &part {
+                    LogicalExpr::Column(column) => match inner(column) {
+                        Some(column) => Transformed::yes(LogicalExpr::Column(column)),
+                        None => Transformed::no(part),
+                    },
+                    _ => Transformed::no(part),
+                })
+            });
+            let to_finding = |error| super::error::finding(&error, None);
+            let filter = Filter::try_new(predicate.map_err(to_finding)?.data, projection.input.clone()).map_err(to_finding)?;
+            let position = |at: &usize| projection.input.schema().maybe_index_of_column(&columns[*at]);
+            let needed = match needed {
+                Some(needed) => needed.iter().filter_map(position).collect(),
+                None => (0..columns.len()).collect::<Vec<_>>().iter().filter_map(position).collect(),
+            };
+            return match self.ranked(&filter, Some(&needed))? {
+                Some(relation) => self.project(relation, &projection.expr, &projection.schema).map(Some),
+                None => Ok(None),
+            };
+        }
         let Some(parts) = rank_filter(filter) else {
             return Ok(None);
         };
@@ -190,6 +219,14 @@ pub(crate) struct Rank {
     pub(crate) place: Option<Span>,
 }
 
+fn plain_column(expr: &LogicalExpr) -> Option<Column> {
+    match expr {
+        LogicalExpr::Column(column) => Some(column.clone()),
+        LogicalExpr::Alias(alias) => plain_column(&alias.expr),
+        _ => None,
+    }
+}
+
 /// The one numbering of a window and its function.
 fn numbering(window: &Window) -> Option<(RankFunction, &WindowFunctionParams)> {
     let [LogicalExpr::WindowFunction(function)] = window.window_expr.as_slice() else {
@@ -228,7 +265,7 @@ fn rank_filter(filter: &Filter) -> Option<RankFilter<'_>> {
 }
 
 /// The lowest and highest number that a condition lets through.
-fn bounds(condition: &LogicalExpr, number: &datafusion::common::Column) -> Option<(Option<i64>, Option<i64>)> {
+fn bounds(condition: &LogicalExpr, number: &Column) -> Option<(Option<i64>, Option<i64>)> {
     let LogicalExpr::BinaryExpr(BinaryExpr { left, op, right }) = condition else {
         return None;
     };
