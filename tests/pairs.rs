@@ -27,7 +27,7 @@ use executor::Fault;
 use generate::Feature;
 use pair::{Failure, FailureKind, Pair};
 
-const FEATURES: &[Feature] = &[];
+const FEATURES: &[Feature] = &[Feature::TopN, Feature::Ranks, Feature::Limit, Feature::Over, Feature::SetOperations];
 
 /// Failures after which a run stops.
 const FAILURES_MAX: usize = 10;

@@ -580,15 +580,6 @@ impl Executor {
     pub fn take_outputs(&mut self) -> Vec<Vec<Batch>> {
         self.outputs.iter_mut().map(std::mem::take).collect()
     }
-
-    /// Rows of state that operators say they keep.
-    pub fn state_rows(&self) -> u64 {
-        let operators = self.nodes.iter().flatten().filter_map(|node| match &node.work {
-            Work::Operator(operator) => Some(operator.metrics().state_rows),
-            _ => None,
-        });
-        operators.sum()
-    }
 }
 
 fn check_key_groups(id: &str, rows: &RecordBatch) -> Result<()> {

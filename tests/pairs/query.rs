@@ -2,8 +2,6 @@
 //!
 //! Columns go by names that occur once in a whole pair, so a part can be dropped and the rest checked by its names alone.
 
-use std::collections::HashMap;
-
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Type {
     Int,
@@ -401,44 +399,6 @@ impl Expr {
             Expr::And(parts) | Expr::Or(parts) => !parts.is_empty() && parts.iter().all(|part| part.resolves(columns)),
             Expr::Not(inner) => inner.resolves(columns),
             _ => false,
-        }
-    }
-
-    /// The expression with other columns put in place.
-    pub fn substitute(&self, names: &HashMap<Name, String>) -> Expr {
-        let mut copy = self.clone();
-        copy.for_each_name(&mut |name| {
-            if let Some(text) = names.get(name) {
-                *name = text.clone();
-            }
-        });
-        copy
-    }
-
-    fn for_each_name(&mut self, visit: &mut impl FnMut(&mut Name)) {
-        match self {
-            Expr::Column(name) => visit(name),
-            Expr::Int(_) | Expr::Text(_) | Expr::Double(_) | Expr::Time(_) | Expr::Null(_) => {}
-            Expr::Arithmetic(_, left, right)
-            | Expr::Concat(left, right)
-            | Expr::Coalesce(left, right)
-            | Expr::Compare(_, left, right) => {
-                left.for_each_name(visit);
-                right.for_each_name(visit);
-            }
-            Expr::Times(inner, _) | Expr::Modulo(inner, _) | Expr::Upper(inner) | Expr::IsNull(inner, _) | Expr::Not(inner) => {
-                inner.for_each_name(visit);
-            }
-            Expr::Case(condition, then, otherwise) => {
-                condition.for_each_name(visit);
-                then.for_each_name(visit);
-                otherwise.for_each_name(visit);
-            }
-            Expr::InList(value, list, _) => {
-                value.for_each_name(visit);
-                list.iter_mut().for_each(|item| item.for_each_name(visit));
-            }
-            Expr::And(parts) | Expr::Or(parts) => parts.iter_mut().for_each(|part| part.for_each_name(visit)),
         }
     }
 }

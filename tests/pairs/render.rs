@@ -14,9 +14,6 @@ pub enum Dialect {
     Batch,
 }
 
-/// The first event.
-pub const START: &str = "2026-01-01 00:00:00";
-
 /// The text of `query` after its shared subqueries, which are CTEs if `with_ctes`, and must exist as views otherwise.
 pub fn render(query: &Query, shared: &[Query], scope: &Scope, dialect: Dialect, with_ctes: bool) -> String {
     let mut renderer = Renderer { scope, dialect, aliases: 0 };
@@ -448,6 +445,10 @@ impl Renderer<'_> {
                 self.expr(otherwise, names)
             ),
             Expr::Coalesce(left, right) => format!("COALESCE({}, {})", self.expr(left, names), self.expr(right, names)),
+            // DataFusion takes all that follows for the right side of these.
+            Expr::Compare(op, left, right) if op.starts_with("IS ") && self.dialect == Dialect::Batch => {
+                format!("({} {op} {})", inner(left), inner(right))
+            }
             Expr::Compare(op, left, right) => format!("{} {op} {}", inner(left), inner(right)),
             Expr::IsNull(value, true) => format!("{} IS NOT NULL", inner(value)),
             Expr::IsNull(value, false) => format!("{} IS NULL", inner(value)),

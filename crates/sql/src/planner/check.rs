@@ -15,13 +15,7 @@ use super::span;
 use super::window_call::{self, WindowFunction};
 
 /// Aggregate and window functions of Flink that do not run yet, in upper case.
-const AGGREGATES_NOT_YET: &[&str] = &[
-    "ANY_VALUE",
-    "APPROX_COUNT_DISTINCT",
-    "JSON_ARRAYAGG",
-    "JSON_OBJECTAGG",
-    "PERCENTILE",
-];
+const AGGREGATES_NOT_YET: &[&str] = &["ANY_VALUE", "APPROX_COUNT_DISTINCT", "JSON_ARRAYAGG", "JSON_OBJECTAGG", "PERCENTILE"];
 
 /// The group windows that came before window table functions, and their companions, in upper case.
 const LEGACY_WINDOWS: &[&str] = &["TUMBLE", "HOP", "SESSION", "CUMULATE"];

@@ -1,7 +1,7 @@
 //! What Top-N, OVER and ORDER BY have in common: columns for expressions, sort keys, time attributes.
 
-use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::Expr as LogicalExpr;
+use datafusion::logical_expr::expr::Sort;
 use thalweg_core::Diagnostic;
 use thalweg_plan::{SortKey, TimeKind};
 

@@ -9,18 +9,16 @@ use datafusion::logical_expr::{
     Expr as LogicalExpr, Window, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
 };
 use thalweg_core::{Code, Diagnostic, Span};
-use thalweg_plan::{
-    AggregateCall, Frame, Input, NodeKind, Over, OverCall, OverOrder, Properties, StateLifetime, TimeKind,
-};
+use thalweg_plan::{AggregateCall, Frame, Input, NodeKind, Over, OverCall, OverOrder, Properties, StateLifetime, TimeKind};
 
 use super::aggregate_function;
 use super::lower::{Lowering, by_keys, not_yet};
 use super::ordered::{ordering, sort_keys};
 use super::rank::whole_number;
 use super::relation::{Origin, Relation};
+use super::span;
 use super::window_call::interval_ms;
 use super::window_function::{self, WindowFunction};
-use super::span;
 
 impl Lowering<'_> {
     /// One node for each window that the calls name, behind each other.
@@ -38,7 +36,8 @@ impl Lowering<'_> {
             let same: Vec<usize> = (first..calls.len())
                 .filter(|call| {
                     let other = calls[*call].1;
-                    other.partition_by == params.partition_by && other.order_by == params.order_by
+                    other.partition_by == params.partition_by
+                        && other.order_by == params.order_by
                         && (other.window_frame == params.window_frame || *call == first)
                 })
                 .collect();
@@ -66,8 +65,7 @@ impl Lowering<'_> {
     ) -> Result<(Relation, Vec<usize>), Diagnostic> {
         let place = span::of_expr(members[0].1);
         let sorts = ordering(&params.order_by);
-        let mut exprs: Vec<&LogicalExpr> =
-            params.partition_by.iter().filter(|expr| !expr.column_refs().is_empty()).collect();
+        let mut exprs: Vec<&LogicalExpr> = params.partition_by.iter().filter(|expr| !expr.column_refs().is_empty()).collect();
         let partition_count = exprs.len();
         exprs.extend(sorts.iter().map(|sort| &sort.expr));
         let first_argument = exprs.len();
@@ -106,13 +104,7 @@ impl Lowering<'_> {
         Ok((Relation { node, ..relation }, (width..width + members.len()).collect()))
     }
 
-    fn over_order(
-        &self,
-        node: usize,
-        sorts: &[&Sort],
-        columns: &[usize],
-        place: Option<Span>,
-    ) -> Result<OverOrder, Diagnostic> {
+    fn over_order(&self, node: usize, sorts: &[&Sort], columns: &[usize], place: Option<Span>) -> Result<OverOrder, Diagnostic> {
         let keys = sort_keys(sorts, columns);
         let Some(first) = keys.first() else {
             return Err(Diagnostic::error(Code::NOT_IN_FLINK, "OVER without ORDER BY has no end over a stream")
@@ -150,9 +142,11 @@ fn call_of(expr: &LogicalExpr) -> Result<(&WindowExpr, &WindowFunctionParams), D
 
 /// The arguments that are columns: COUNT(1) counts rows, and the offset of LAG is a number.
 fn arguments(call: &WindowExpr) -> impl Iterator<Item = &LogicalExpr> {
-    let is_lag = matches!(&call.fun, WindowFunctionDefinition::WindowUDF(udf) if window_function::of(udf) == Some(WindowFunction::Lag));
+    let is_lag =
+        matches!(&call.fun, WindowFunctionDefinition::WindowUDF(udf) if window_function::of(udf) == Some(WindowFunction::Lag));
     let args = &call.params.args;
-    let counts_rows = matches!(args.as_slice(), [LogicalExpr::Literal(value, _)] if !value.is_null() && call.fun.name() == "count");
+    let counts_rows =
+        matches!(args.as_slice(), [LogicalExpr::Literal(value, _)] if !value.is_null() && call.fun.name() == "count");
     args.iter().enumerate().filter(move |(index, _)| !counts_rows && !(is_lag && *index == 1)).map(|(_, arg)| arg)
 }
 
@@ -202,9 +196,12 @@ fn over_call(
 
 fn frame(frame: &WindowFrame, order: &OverOrder, place: Option<Span>) -> Result<Frame, Diagnostic> {
     if !matches!(frame.end_bound, WindowFrameBound::CurrentRow) {
-        return Err(Diagnostic::error(Code::NOT_IN_FLINK, "a frame of OVER ends with the current row: later rows are not known yet")
-            .label_opt(place, "looks ahead")
-            .help("ROWS or RANGE BETWEEN … PRECEDING AND CURRENT ROW"));
+        return Err(Diagnostic::error(
+            Code::NOT_IN_FLINK,
+            "a frame of OVER ends with the current row: later rows are not known yet",
+        )
+        .label_opt(place, "looks ahead")
+        .help("ROWS or RANGE BETWEEN … PRECEDING AND CURRENT ROW"));
     }
     let preceding = match &frame.start_bound {
         WindowFrameBound::Preceding(value) if value.is_null() => None,

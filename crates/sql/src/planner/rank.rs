@@ -18,15 +18,15 @@ use datafusion::logical_expr::{
 };
 use thalweg_core::{Diagnostic, Span};
 use thalweg_plan::{
-    Deduplicate, Input, Keep, NodeKind, Properties, RankFunction, RankRange, SortKey, StateLifetime, TimeKind, TopN, WindowBounds,
-    WindowColumns, WindowTopN,
+    Deduplicate, Input, Keep, NodeKind, Properties, RankFunction, RankRange, SortKey, StateLifetime, TimeKind, TopN,
+    WindowBounds, WindowColumns, WindowTopN,
 };
 
 use super::lower::{Lowering, by_keys};
 use super::ordered::{ordering, sort_keys};
 use super::relation::{Origin, Relation};
-use super::window_function::{self, WindowFunction};
 use super::span;
+use super::window_function::{self, WindowFunction};
 
 /// A filter over a numbering, taken apart.
 struct RankFilter<'p> {
@@ -124,7 +124,11 @@ impl Lowering<'_> {
                     window: None,
                     ..properties.clone()
                 };
-                (NodeKind::Deduplicate(Deduplicate { keys: rank.partition.clone(), time_column, keep }), rank.partition.clone(), after)
+                (
+                    NodeKind::Deduplicate(Deduplicate { keys: rank.partition.clone(), time_column, keep }),
+                    rank.partition.clone(),
+                    after,
+                )
             }
             _ => {
                 let after = Properties {

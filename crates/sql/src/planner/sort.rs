@@ -65,15 +65,20 @@ impl Lowering<'_> {
             LogicalPlan::Sort(sort) => {
                 let (relation, order) = self.sorted_input(sort)?;
                 let place = span::of_exprs(sort.expr.iter().map(|sort| &sort.expr));
-                let rank =
-                    Rank { function: RankFunction::RowNumber, partition: vec![], order, range, is_used: false, place };
+                let rank = Rank { function: RankFunction::RowNumber, partition: vec![], order, range, is_used: false, place };
                 Ok(self.rank(&relation, &rank))
             }
             other => {
                 let relation = self.lower(other)?;
                 let relation = self.assign_window(relation)?;
-                let rank =
-                    Rank { function: RankFunction::RowNumber, partition: vec![], order: vec![], range, is_used: false, place: None };
+                let rank = Rank {
+                    function: RankFunction::RowNumber,
+                    partition: vec![],
+                    order: vec![],
+                    range,
+                    is_used: false,
+                    place: None,
+                };
                 Ok(self.rank(&relation, &rank))
             }
         }
