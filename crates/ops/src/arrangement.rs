@@ -200,6 +200,11 @@ impl Arrangement {
             .with_help("the changes of the input do not fit together: more rows were taken back than came")
     }
 
+    /// The id that the next new row gets.
+    pub(crate) fn next_id(&self) -> RowId {
+        self.next_row
+    }
+
     /// The rows of a key, oldest first.
     pub(crate) fn of_key(&self, key: &[u8]) -> &[RowId] {
         self.by_key.get(key)

@@ -10,12 +10,15 @@ use crate::filter::FilterOperator;
 use crate::group_aggregate::GroupAggregateOperator;
 use crate::join::JoinOperator;
 use crate::normalize::NormalizeOperator;
+use crate::over::OverOperator;
 use crate::project::ProjectOperator;
 use crate::session::SessionOperator;
 use crate::set_operation::SetOperationOperator;
 use crate::sink_materialize::SinkMaterializeOperator;
+use crate::temporal_sort::TemporalSortOperator;
 use crate::top_n::TopNOperator;
 use crate::union::UnionOperator;
+use crate::unnest::UnnestOperator;
 use crate::window_aggregate::{GlobalWindowAggregate, LocalWindowAggregate, WindowAggregateLayout};
 use crate::window_top_n::WindowTopNOperator;
 use crate::{Operator, OperatorContext};
@@ -52,6 +55,18 @@ pub fn build(node: &Node, input_schemas: &[SchemaRef], context: &OperatorContext
         NodeKind::Deduplicate(dedup) => {
             let input = only_input(node, input_schemas)?;
             Ok(Box::new(DeduplicateOperator::new(dedup, input, node.schema.clone(), context.batch_rows)?))
+        }
+        NodeKind::Over(over) => {
+            let input = only_input(node, input_schemas)?;
+            OverOperator::create(over, input, node.schema.clone(), context.batch_rows)
+        }
+        NodeKind::TemporalSort(sort) => {
+            let input = only_input(node, input_schemas)?;
+            Ok(Box::new(TemporalSortOperator::new(sort, input, context.batch_rows)?))
+        }
+        NodeKind::Unnest(unnest) => {
+            let input = only_input(node, input_schemas)?;
+            Ok(Box::new(UnnestOperator::new(unnest, input, node.schema.clone(), context.batch_rows)?))
         }
         NodeKind::SetOperation(operation) => {
             let [left, _] = input_schemas else {
