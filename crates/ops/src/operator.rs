@@ -47,6 +47,13 @@ pub struct OperatorMetrics {
 pub trait Operator: Send {
     fn on_batch(&mut self, port: usize, batch: Batch, out: &mut Output) -> Result<()>;
 
+    /// Goes on with the output of the last call, if that was more than is wanted at once; returns whether there was any. Called
+    /// until it returns false, before anything else: so a row with a million matches needs no room for a million rows.
+    fn resume(&mut self, out: &mut Output) -> Result<bool> {
+        let _ = out;
+        Ok(false)
+    }
+
     fn on_watermark(&mut self, port: usize, watermark: EventTime, out: &mut Output) -> Result<()>;
 
     /// The input of `port` has ended; `on_watermark(port, EventTime::MAX)` was called before if the end closes windows.

@@ -148,7 +148,22 @@ impl Body {
                 }
             }
         }
-        self.emit(node, out)
+        self.emit(node, out)?;
+        self.resume(node)
+    }
+
+    /// Passes on what an operator could not give at once, piece by piece.
+    fn resume(&mut self, node: usize) -> Result<(), Stop> {
+        loop {
+            let mut out = Output::default();
+            let Work::Operator(operator) = &mut self.nodes[node].work else {
+                return Ok(());
+            };
+            if !operator.resume(&mut out)? {
+                return Ok(());
+            }
+            self.emit(node, out)?;
+        }
     }
 
     /// The watermark of one input port moved; what it unlocks runs through the fragment, then the watermark follows.
@@ -174,6 +189,7 @@ impl Body {
         let advanced = send_on > this.sent;
         this.sent = this.sent.max(send_on);
         self.emit(node, out)?;
+        self.resume(node)?;
         if !advanced {
             return Ok(());
         }
