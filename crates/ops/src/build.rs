@@ -7,6 +7,7 @@ use thalweg_plan::{Node, NodeKind, WindowAggregate};
 use crate::assign_window::AssignWindowOperator;
 use crate::filter::FilterOperator;
 use crate::group_aggregate::GroupAggregateOperator;
+use crate::join::JoinOperator;
 use crate::project::ProjectOperator;
 use crate::session::SessionOperator;
 use crate::union::UnionOperator;
@@ -32,6 +33,12 @@ pub fn build(node: &Node, input_schemas: &[SchemaRef], context: &OperatorContext
         NodeKind::GroupAggregate(aggregate) => {
             let input = only_input(node, input_schemas)?;
             Ok(Box::new(GroupAggregateOperator::new(aggregate, input, node.schema.clone(), context.batch_rows)?))
+        }
+        NodeKind::Join(join) => {
+            let [left, right] = input_schemas else {
+                return Err(Error::internal(format!("node {} has {} inputs in place of two", node.id, input_schemas.len())));
+            };
+            Ok(Box::new(JoinOperator::new(join, node.properties.state, [left, right], node.schema.clone(), context)?))
         }
         NodeKind::Union => Ok(Box::new(UnionOperator::new(node.schema.clone()))),
         _ => Err(Error::internal(format!("node {} is not a single operator", node.id))),

@@ -3,12 +3,13 @@
 //! The same inputs in the same order give the same outputs in the same order.
 //!
 //! - One per source partition, before any operator: [`WatermarkGenerator`].
-//! - Without state: `Project`, `Filter`, `AssignWindow`, `Union`; with state: `GroupAggregate`; all made by [`build`].
+//! - Without state: `Project`, `Filter`, `AssignWindow`, `Union`; with state: `GroupAggregate`, `Join`; all made by [`build`].
 //! - `Session`: SESSION windows, with an aggregate or without, made by [`build`].
 //! - A window aggregate is two operators: [`build_local`] before the exchange, [`build_global`] behind it; rows of
 //!   [`partial_schema`] pass between them, sent to lanes by [`partition_by_lane`].
 
 mod aggregate;
+mod arrangement;
 mod assign_window;
 mod build;
 mod eval;
@@ -17,6 +18,7 @@ mod exchange;
 mod filter;
 mod group_aggregate;
 mod group_keys;
+mod join;
 mod local_time;
 mod operator;
 mod project;

@@ -44,6 +44,12 @@ pub struct OperatorMetrics {
 /// The caller delivers, per port, batches and watermarks in stream order; watermarks per port never go back. After the call
 /// that brings a watermark the operator has emitted all that it unlocked, so the caller may forward
 /// [`Operator::output_watermark`] behind the output.
+///
+/// ```text
+/// on_batch, on_watermark, on_end ──> output ──> has_more? ──no──> next input, barrier or watermark
+///                                      ^            │ yes
+///                                      └─ continue_output
+/// ```
 pub trait Operator: Send {
     fn on_batch(&mut self, port: usize, batch: Batch, out: &mut Output) -> Result<()>;
 
@@ -52,6 +58,24 @@ pub trait Operator: Send {
     /// The input of `port` has ended; `on_watermark(port, EventTime::MAX)` was called before if the end closes windows.
     fn on_end(&mut self, port: usize, out: &mut Output) -> Result<()> {
         let _ = (port, out);
+        Ok(())
+    }
+
+    /// Whether the last input has more output than was put out. Then [`Operator::continue_output`] is called until it has not,
+    /// before anything else: so one row may have any number of results without all of them being in memory.
+    fn has_more(&self) -> bool {
+        false
+    }
+
+    /// Puts out about one more batch.
+    fn continue_output(&mut self, out: &mut Output) -> Result<()> {
+        let _ = out;
+        Ok(())
+    }
+
+    /// Tells the processing time (ms since 1970), the same in all lanes: before each snapshot, for state that has a time to live.
+    fn on_time(&mut self, now_ms: i64) -> Result<()> {
+        let _ = now_ms;
         Ok(())
     }
 

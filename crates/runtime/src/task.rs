@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Select, Sender};
-use thalweg_core::{Batch, Epoch, Error, EventTime, LaneId, Message, OutputSegment, Result, SinkWriter};
+use thalweg_core::{Barrier, Batch, Epoch, Error, EventTime, LaneId, Message, OutputSegment, Result, SinkWriter};
 use thalweg_ops::{Operator, Output};
 use thalweg_plan::Exchange;
 use thalweg_state::StateDelta;
@@ -203,12 +203,14 @@ impl Body {
     }
 
     /// Closes the epoch in this task: snapshots, prepared output, then the barrier goes on.
-    pub fn on_barrier(&mut self, epoch: Epoch) -> Result<(), Stop> {
+    pub fn on_barrier(&mut self, barrier: Barrier) -> Result<(), Stop> {
+        let epoch = barrier.epoch;
         let mut snapshot = TaskSnapshot { task: self.task, lane: self.lane, epoch, states: vec![], segments: vec![] };
         for node in &mut self.nodes {
             match &mut node.work {
                 Work::Root => {}
                 Work::Operator(operator) => {
+                    operator.on_time(barrier.time_ms)?;
                     if self.stores_state {
                         let delta = operator.snapshot(epoch)?;
                         if !delta.is_empty() {
@@ -227,7 +229,7 @@ impl Body {
             }
         }
         for route in 0..self.routes.len() {
-            self.broadcast(route, &Message::Barrier(epoch))?;
+            self.broadcast(route, &Message::Barrier(barrier))?;
         }
         self.asked_for_epoch = false;
         self.report_metrics();
@@ -253,7 +255,24 @@ impl Body {
         self.status.on_task(self.task, state_bytes, late.into_iter().collect());
     }
 
+    /// Sends on what a node has put out, and then what else it has, piece by piece: the next is made when the one before it has
+    /// passed through everything behind the node.
     fn emit(&mut self, node: usize, out: Output) -> Result<(), Stop> {
+        self.send_on(node, out)?;
+        while let Work::Operator(operator) = &mut self.nodes[node].work
+            && operator.has_more()
+        {
+            if self.abort.is_set() {
+                return Err(Stop::Aborted);
+            }
+            let mut out = Output::default();
+            operator.continue_output(&mut out)?;
+            self.send_on(node, out)?;
+        }
+        Ok(())
+    }
+
+    fn send_on(&mut self, node: usize, out: Output) -> Result<(), Stop> {
         for batch in out.batches {
             let count = self.nodes[node].targets.len();
             for index in 0..count {
@@ -320,7 +339,7 @@ pub struct InputQueue {
     pub port: usize,
     pub watermark: EventTime,
     /// The barrier that has arrived here while others have not: nothing more is read until they have.
-    pub barrier: Option<Epoch>,
+    pub barrier: Option<Barrier>,
     pub ended: bool,
 }
 
@@ -344,8 +363,8 @@ impl QueueTask {
                 }
                 Message::Watermark(watermark) => self.on_watermark(index, watermark)?,
                 Message::End => self.on_end(index)?,
-                Message::Barrier(epoch) => {
-                    if self.on_barrier(index, epoch)? && self.final_epoch.is(epoch) {
+                Message::Barrier(barrier) => {
+                    if self.on_barrier(index, barrier)? && self.final_epoch.is(barrier.epoch) {
                         return Ok(());
                     }
                 }
@@ -394,16 +413,16 @@ impl QueueTask {
     }
 
     /// Returns whether the barrier had arrived on all queues and was passed on.
-    fn on_barrier(&mut self, index: usize, epoch: Epoch) -> Result<bool, Stop> {
-        self.inputs[index].barrier = Some(epoch);
+    fn on_barrier(&mut self, index: usize, barrier: Barrier) -> Result<bool, Stop> {
+        self.inputs[index].barrier = Some(barrier);
         if self.inputs.iter().any(|input| input.barrier.is_none()) {
             return Ok(false);
         }
-        assert!(self.inputs.iter().all(|input| input.barrier == Some(epoch)), "epochs arrive in step");
+        assert!(self.inputs.iter().all(|input| input.barrier == Some(barrier)), "epochs arrive in step");
         for input in &mut self.inputs {
             input.barrier = None;
         }
-        self.body.on_barrier(epoch)?;
+        self.body.on_barrier(barrier)?;
         Ok(true)
     }
 }
