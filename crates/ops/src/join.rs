@@ -13,10 +13,10 @@
 //!   Of a row with very many matches this holds for each chunk of them.
 //! - **Marks.** Pairs of an INNER join, and those taken back by a side whose rows are not kept, have the mark of the input row,
 //!   as have rows of SEMI joins and left rows of ANTI ones. All else is `+I` and `-D`.
-//! - **Size.** Output comes in batches of at most `batch_rows` rows, one at a time: see [`Operator::has_more`].
+//! - **Size.** Output comes in batches of at most `batch_rows` rows, one at a time: see [`Operator::resume`].
 //! - **Late rows.** There are none, time plays no part. Watermarks pass through.
 //!
-//! State: an arrangement for each side, slots `left/…` and `right/…`, see [`crate::arrangement`]. Rows that can match nothing
+//! State: [`KeyedRuns`](crate::keyed_runs) of each side, slots `left/…` and `right/…`. Rows that can match nothing
 //! because of a null are not kept. Of the right side of SEMI and ANTI joins only the keys and what the condition reads are kept,
 //! of an append-only one without condition each key once. Whether a row of a side that is kept has a match follows from the other
 //! side's keys; with a condition, with `NOT IN` and with a time to live each row counts its matches, and only from none to one if
@@ -37,9 +37,9 @@ use thalweg_core::{Batch, Epoch, Error, EventTime, Result};
 use thalweg_plan::{Join, JoinKind, StateLifetime};
 use thalweg_state::{StateDelta, StatePart};
 
-use crate::arrangement::{Matches, Place};
+use crate::keyed_runs::{Matches, Place};
 use crate::{Operator, OperatorContext, OperatorMetrics, Output};
-use condition::Condition;
+pub(crate) use condition::PairCondition;
 use side::Side;
 use transitions::Transition;
 
@@ -51,7 +51,7 @@ pub(crate) struct JoinOperator {
     /// By key, whether two nulls match.
     nulls_match: Vec<bool>,
     null_aware: bool,
-    condition: Option<Condition>,
+    condition: Option<PairCondition>,
     /// Left, right.
     sides: [Side; 2],
     /// Whether rows count their matches; else the keys of the other side tell whether there are any.
@@ -108,16 +108,16 @@ impl JoinOperator {
             StateLifetime::TimeToLive { ms } => Some(ms),
             _ => None,
         };
-        let condition = node.condition.as_ref().map(|condition| Condition::new(condition, inputs)).transpose()?;
+        let condition = node.condition.as_ref().map(|condition| PairCondition::new(condition, inputs[LEFT], inputs[RIGHT])).transpose()?;
         let tracks = [node.kind.keeps_left() || !node.kind.has_right_columns(), node.kind.keeps_right()];
         let counts_matches = condition.is_some() || node.null_aware || time_to_live_ms.is_some();
         let side = |port: usize| {
-            let needed = condition.as_ref().map(|condition| condition.columns_of(port)).unwrap_or_default();
+            let needed = condition.as_ref().map(|condition| if port == LEFT { &condition.left } else { &condition.right });
             Side::new(
                 node,
                 port,
                 inputs[port],
-                &needed,
+                needed.map_or(&[], Vec::as_slice),
                 side::Matching { tracks: tracks[port], counts_matches },
                 time_to_live_ms,
                 context,
@@ -150,18 +150,18 @@ impl JoinOperator {
     fn count_uncounted(&mut self) -> Result<()> {
         for port in [LEFT, RIGHT] {
             let (side, other) = (&self.sides[port], &self.sides[1 - port]);
-            let places = side.arrangement.uncounted();
+            let places = side.held.uncounted();
             if places.is_empty() {
                 continue;
             }
-            let located = side.arrangement.locate(&places);
+            let located = side.held.locate(&places);
             let keys: Vec<ArrayRef> =
-                side.kept_keys.iter().map(|key| side.arrangement.gather(*key, &located)).collect::<Result<_>>()?;
-            let hashes = side.arrangement.hashes(&keys, places.len())?;
+                side.kept_keys.iter().map(|key| side.held.gather(*key, &located)).collect::<Result<_>>()?;
+            let hashes = side.held.hashes(&keys, places.len())?;
             let rows: Vec<u32> = (0..places.len() as u32).collect();
-            let counts = other.arrangement.weight_up_to(&keys, &hashes, &rows, &vec![i64::MAX; rows.len()])?;
+            let counts = other.held.weight_up_to(&keys, &hashes, &rows, &vec![i64::MAX; rows.len()])?;
             for (place, count) in places.into_iter().zip(counts) {
-                self.sides[port].arrangement.set_matches(place, count);
+                self.sides[port].held.set_matches(place, count);
             }
         }
         Ok(())
@@ -172,59 +172,57 @@ impl Operator for JoinOperator {
     fn on_batch(&mut self, port: usize, batch: Batch, out: &mut Output) -> Result<()> {
         assert!(self.work.is_none(), "a join is given rows before it has put out what it had");
         self.begin(port, batch, out)?;
-        if self.has_more() { self.continue_output(out) } else { Ok(()) }
+        self.resume(out)?;
+        Ok(())
     }
 
     fn on_watermark(&mut self, _port: usize, _watermark: EventTime, _out: &mut Output) -> Result<()> {
         Ok(())
     }
 
-    fn has_more(&self) -> bool {
-        self.work.is_some()
-    }
-
-    fn continue_output(&mut self, out: &mut Output) -> Result<()> {
-        let Some(mut work) = self.work.take() else { return Ok(()) };
+    fn resume(&mut self, out: &mut Output) -> Result<bool> {
+        let Some(mut work) = self.work.take() else { return Ok(false) };
         self.emit_chunk(&mut work, out)?;
         if work.row < work.rows.num_rows() {
             self.work = Some(work);
-            return Ok(());
+        } else {
+            self.sides[work.port].held.maintain()?;
         }
-        self.sides[work.port].arrangement.maintain()
+        Ok(true)
     }
 
     fn on_time(&mut self, now_ms: i64) -> Result<()> {
-        self.sides.iter_mut().try_for_each(|side| side.arrangement.on_time(now_ms))
+        self.sides.iter_mut().try_for_each(|side| side.held.on_time(now_ms))
     }
 
     fn snapshot(&mut self, _epoch: Epoch) -> Result<StateDelta> {
         let mut delta = StateDelta::default();
         for side in &mut self.sides {
-            delta.changes.extend(side.arrangement.snapshot()?);
+            delta.changes.extend(side.held.snapshot()?);
         }
         Ok(delta)
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
-        let (left, others): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| self.sides[LEFT].arrangement.owns(&part.slot));
-        if let Some(part) = others.iter().find(|part| !self.sides[RIGHT].arrangement.owns(&part.slot)) {
+        let (left, others): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| self.sides[LEFT].held.owns(&part.slot));
+        if let Some(part) = others.iter().find(|part| !self.sides[RIGHT].held.owns(&part.slot)) {
             return Err(Error::corrupt(format!("the state of a join has a slot \"{}\"", part.slot)));
         }
-        self.sides[LEFT].arrangement.restore(left)?;
-        self.sides[RIGHT].arrangement.restore(others)?;
+        self.sides[LEFT].held.restore(left)?;
+        self.sides[RIGHT].held.restore(others)?;
         self.count_uncounted()
     }
 
     fn mark_all_dirty(&mut self) {
-        self.sides.iter_mut().for_each(|side| side.arrangement.mark_all_dirty());
+        self.sides.iter_mut().for_each(|side| side.held.mark_all_dirty());
     }
 
     fn metrics(&self) -> OperatorMetrics {
-        let arrangements = || self.sides.iter().map(|side| &side.arrangement);
+        let held = || self.sides.iter().map(|side| &side.held);
         OperatorMetrics {
             late_rows: 0,
-            state_bytes: arrangements().map(|arrangement| arrangement.size_bytes() as u64).sum(),
-            state_rows: arrangements().map(|arrangement| arrangement.len() as u64).sum(),
+            state_bytes: held().map(|held| held.size_bytes() as u64).sum(),
+            state_rows: held().map(|held| held.len() as u64).sum(),
         }
     }
 }

@@ -9,7 +9,7 @@
 //!   [`partial_schema`] pass between them, sent to lanes by [`partition_by_lane`].
 
 mod aggregate;
-mod arrangement;
+mod keyed_runs;
 mod assign_window;
 mod build;
 mod eval;

@@ -44,32 +44,21 @@ pub struct OperatorMetrics {
 /// The caller delivers, per port, batches and watermarks in stream order; watermarks per port never go back. After the call
 /// that brings a watermark the operator has emitted all that it unlocked, so the caller may forward
 /// [`Operator::output_watermark`] behind the output.
-///
-/// ```text
-/// on_batch, on_watermark, on_end ──> output ──> has_more? ──no──> next input, barrier or watermark
-///                                      ^            │ yes
-///                                      └─ continue_output
-/// ```
 pub trait Operator: Send {
     fn on_batch(&mut self, port: usize, batch: Batch, out: &mut Output) -> Result<()>;
+
+    /// Goes on with the output of the last call, if that was more than is wanted at once; returns whether there was any. Called
+    /// until it returns false, before anything else: so a row with a million matches needs no room for a million rows.
+    fn resume(&mut self, out: &mut Output) -> Result<bool> {
+        let _ = out;
+        Ok(false)
+    }
 
     fn on_watermark(&mut self, port: usize, watermark: EventTime, out: &mut Output) -> Result<()>;
 
     /// The input of `port` has ended; `on_watermark(port, EventTime::MAX)` was called before if the end closes windows.
     fn on_end(&mut self, port: usize, out: &mut Output) -> Result<()> {
         let _ = (port, out);
-        Ok(())
-    }
-
-    /// Whether the last input has more output than was put out. Then [`Operator::continue_output`] is called until it has not,
-    /// before anything else: so one row may have any number of results without all of them being in memory.
-    fn has_more(&self) -> bool {
-        false
-    }
-
-    /// Puts out about one more batch.
-    fn continue_output(&mut self, out: &mut Output) -> Result<()> {
-        let _ = out;
         Ok(())
     }
 

@@ -255,24 +255,7 @@ impl Body {
         self.status.on_task(self.task, state_bytes, late.into_iter().collect());
     }
 
-    /// Sends on what a node has put out, and then what else it has, piece by piece: the next is made when the one before it has
-    /// passed through everything behind the node.
     fn emit(&mut self, node: usize, out: Output) -> Result<(), Stop> {
-        self.send_on(node, out)?;
-        while let Work::Operator(operator) = &mut self.nodes[node].work
-            && operator.has_more()
-        {
-            if self.abort.is_set() {
-                return Err(Stop::Aborted);
-            }
-            let mut out = Output::default();
-            operator.continue_output(&mut out)?;
-            self.send_on(node, out)?;
-        }
-        Ok(())
-    }
-
-    fn send_on(&mut self, node: usize, out: Output) -> Result<(), Stop> {
         for batch in out.batches {
             let count = self.nodes[node].targets.len();
             for index in 0..count {

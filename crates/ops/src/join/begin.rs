@@ -7,7 +7,7 @@ use super::side::rows_that_can_match;
 use super::transitions::{KeyedRows, Transition, transitions};
 use super::{JoinOperator, LEFT, Work};
 use crate::Output;
-use crate::arrangement::{Matches, Place, Room, Span, take_rows, widest_row};
+use crate::keyed_runs::{Matches, Place, Room, Span, take_rows, widest_row};
 use crate::running::canonical_floats;
 
 impl JoinOperator {
@@ -25,7 +25,7 @@ impl JoinOperator {
         if matching.is_empty() && !comes_unmatched {
             return Ok(());
         }
-        let hashes = self.sides[port].arrangement.hashes(&keys, rows.num_rows())?;
+        let hashes = self.sides[port].held.hashes(&keys, rows.num_rows())?;
         let mut work = Work {
             port,
             row_bytes: widest_row(rows.columns()),
@@ -40,7 +40,7 @@ impl JoinOperator {
         };
         let keyed = KeyedRows { keys: &keys, hashes: &hashes, weights: work.weights.as_ref(), rows: &matching };
         if self.tracks_by_key(1 - port) {
-            work.transitions = transitions(&self.sides[port].arrangement, &keyed, work.rows.num_rows())?;
+            work.transitions = transitions(&self.sides[port].held, &keyed, work.rows.num_rows())?;
         }
         self.keep(&mut work, &hashes, &matching)?;
         if self.gives_left_only() && !self.counts_matches {
@@ -49,7 +49,7 @@ impl JoinOperator {
             }
             let changing: Vec<u32> =
                 matching.into_iter().filter(|row| work.transitions[*row as usize] != Transition::None).collect();
-            work.matches = Matches::new(self.sides[1 - port].arrangement.probe(&keys, &hashes, &changing)?);
+            work.matches = Matches::new(self.sides[1 - port].held.probe(&keys, &hashes, &changing)?);
         } else {
             work.matches = Matches::new(self.spans(port, &keys, &hashes, &matching)?);
         }
@@ -68,7 +68,7 @@ impl JoinOperator {
             false => matching.to_vec(),
         };
         if chosen.len() == total {
-            let places = side.arrangement.apply(&rows, hashes, work.weights.as_ref())?;
+            let places = side.held.apply(&rows, hashes, work.weights.as_ref())?;
             work.places = if wants_places { places } else { vec![] };
             return Ok(());
         }
@@ -76,7 +76,7 @@ impl JoinOperator {
         let rows = take_rows(&rows, &indices)?;
         let hashes: Vec<u64> = chosen.iter().map(|row| hashes[*row as usize]).collect();
         let weights = chosen.iter().map(|row| work.weight(*row as usize)).collect::<Vec<_>>().into();
-        let places = side.arrangement.apply(&rows, &hashes, Some(&weights))?;
+        let places = side.held.apply(&rows, &hashes, Some(&weights))?;
         if wants_places {
             work.places = vec![Place::NONE; total];
             chosen.into_iter().zip(places).for_each(|(row, place)| work.places[row as usize] = place);
@@ -86,7 +86,7 @@ impl JoinOperator {
 
     /// Where the candidates on the other side are.
     fn spans(&self, port: usize, keys: &[ArrayRef], hashes: &[u64], matching: &[u32]) -> Result<Vec<Span>> {
-        let other = &self.sides[1 - port].arrangement;
+        let other = &self.sides[1 - port].held;
         let [key] = keys else { return other.probe(keys, hashes, matching) };
         if !self.null_aware {
             return other.probe(keys, hashes, matching);
@@ -104,7 +104,7 @@ impl JoinOperator {
 
     /// Left rows of a SEMI or ANTI join come out, or not, by whether the right side has their keys.
     fn emit_left_by_key(&self, work: &Work, keys: &[ArrayRef], hashes: &[u64], matching: &[u32], out: &mut Output) -> Result<()> {
-        let other = &self.sides[1 - work.port].arrangement;
+        let other = &self.sides[1 - work.port].held;
         let mut matches = Matches::new(other.probe(keys, hashes, matching)?);
         let mut places = vec![];
         let mut comes = |row: usize| {

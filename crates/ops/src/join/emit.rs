@@ -8,7 +8,7 @@ use thalweg_plan::JoinKind;
 use super::transitions::Transition;
 use super::{JoinOperator, LEFT, Work};
 use crate::Output;
-use crate::arrangement::{Place, Room};
+use crate::keyed_runs::{Place, Room};
 
 /// About how many bytes of pairs are made at once.
 const CHUNK_BYTES: usize = 64 << 20;
@@ -58,7 +58,7 @@ impl JoinOperator {
                 let places = &pairs.places[from..to];
                 from = to;
                 for place in places {
-                    work.matched = work.matched.saturating_add(self.sides[1 - work.port].arrangement.weight(*place));
+                    work.matched = work.matched.saturating_add(self.sides[1 - work.port].held.weight(*place));
                 }
                 if self.gives_left_only() {
                     self.emit_left_only(work, row, places, row < end, &mut emitted)?;
@@ -94,7 +94,7 @@ impl JoinOperator {
         let mut row = work.row;
         while row < work.rows.num_rows() && !room.is_full() {
             let before = pairs.places.len();
-            let is_all = work.matches.collect(&other.arrangement, row as u32, &mut room, &mut pairs.places);
+            let is_all = work.matches.collect(&other.held, row as u32, &mut room, &mut pairs.places);
             let found = pairs.places.len() - before;
             pairs.rows.resize(pairs.places.len(), row as u32);
             room.bytes = room.bytes.saturating_sub(found * work.row_bytes);
@@ -114,16 +114,22 @@ impl JoinOperator {
     fn matching(&self, work: &Work, pairs: Pairs) -> Result<Pairs> {
         let Some(condition) = self.condition.as_ref().filter(|_| !pairs.rows.is_empty()) else { return Ok(pairs) };
         let other = &self.sides[1 - work.port];
-        let located = other.arrangement.locate(&pairs.places);
+        let (own_columns, other_columns) = match work.port {
+            LEFT => (&condition.left, &condition.right),
+            _ => (&condition.right, &condition.left),
+        };
         let rows = UInt32Array::from(pairs.rows.clone());
-        let holds = condition.holds(pairs.rows.len(), |port, column| {
-            if port == work.port {
-                return Ok(take(work.rows.column(column), &rows, None)?);
-            }
-            let kept = other.kept.iter().position(|kept| *kept == column);
+        let own = own_columns.iter().map(|column| Ok(take(work.rows.column(*column), &rows, None)?));
+        let own = own.collect::<Result<Vec<ArrayRef>>>()?;
+        let located = other.held.locate(&pairs.places);
+        let gathered = |column: &usize| {
+            let kept = other.kept.iter().position(|kept| kept == column);
             let kept = kept.ok_or_else(|| Error::internal("a join condition reads a column that is not kept"))?;
-            other.arrangement.gather(kept, &located)
-        })?;
+            other.held.gather(kept, &located)
+        };
+        let others = other_columns.iter().map(gathered).collect::<Result<Vec<_>>>()?;
+        let columns = if work.port == LEFT { [own, others].concat() } else { [others, own].concat() };
+        let holds = condition.passing(columns, pairs.rows.len())?;
         let chosen = || holds.values().set_indices();
         Ok(Pairs {
             rows: chosen().map(|number| pairs.rows[number]).collect(),
@@ -132,7 +138,7 @@ impl JoinOperator {
     }
 
     fn emit_inner(&self, work: &Work, pairs: Pairs, emitted: &mut Emitted) -> Result<()> {
-        let other = &self.sides[1 - work.port].arrangement;
+        let other = &self.sides[1 - work.port].held;
         for (row, place) in pairs.rows.iter().zip(&pairs.places) {
             emitted.weights.push(product(work.weight(*row as usize), other.weight(*place))?);
         }
@@ -155,7 +161,7 @@ impl JoinOperator {
         }
         let is_update = work.is_update(row) && !own_keeps && !(is_added && other_keeps);
         for place in places {
-            let held = self.sides[1 - work.port].arrangement.weight(*place);
+            let held = self.sides[1 - work.port].held.weight(*place);
             emitted.push(row as u32, *place, product(weight, held)?, is_update);
         }
         if !is_added && other_keeps {
@@ -197,20 +203,20 @@ impl JoinOperator {
         let other = &mut self.sides[1 - work.port];
         if !self.counts_matches {
             if work.transitions[row] != Transition::None {
-                places.iter().for_each(|place| emit(emitted, *place, other.arrangement.weight(*place)));
+                places.iter().for_each(|place| emit(emitted, *place, other.held.weight(*place)));
             }
             return;
         }
         for place in places {
-            let before = other.arrangement.matches(*place);
+            let before = other.held.matches(*place);
             // Below 0 only if a match went unseen, by its time to live.
             let mut after = before.saturating_add(work.weight(row)).max(0);
             if other.counts_once {
                 after = after.min(1);
             }
-            other.arrangement.set_matches(*place, after);
+            other.held.set_matches(*place, after);
             if (before > 0) != (after > 0) {
-                emit(emitted, *place, other.arrangement.weight(*place));
+                emit(emitted, *place, other.held.weight(*place));
             }
         }
     }
@@ -220,7 +226,7 @@ impl JoinOperator {
         let side = &mut self.sides[work.port];
         if let Some(place) = work.places.get(row).filter(|place| !place.is_none()) {
             let matches = if side.counts_once { work.matched.min(1) } else { work.matched };
-            side.arrangement.set_matches(*place, matches);
+            side.held.set_matches(*place, matches);
         }
     }
 
@@ -232,14 +238,14 @@ impl JoinOperator {
         };
         let own = |column: usize| -> Result<ArrayRef> { Ok(take(work.rows.column(column), &own_rows, None)?) };
         let other = &self.sides[1 - work.port];
-        let located = other.arrangement.locate(&emitted.other);
+        let located = other.held.locate(&emitted.other);
         let width = work.rows.num_columns();
         let mut columns: Vec<ArrayRef> = vec![];
         if self.gives_left_only() && work.port == LEFT {
             columns.extend((0..width).map(own).collect::<Result<Vec<_>>>()?);
         } else {
             // All columns of a side that comes out are kept.
-            let others = (0..other.kept.len()).map(|column| other.arrangement.gather(column, &located));
+            let others = (0..other.kept.len()).map(|column| other.held.gather(column, &located));
             columns.extend(others.collect::<Result<Vec<_>>>()?);
             if !self.gives_left_only() {
                 let own = (0..width).map(own).collect::<Result<Vec<_>>>()?;

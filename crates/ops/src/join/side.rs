@@ -9,7 +9,7 @@ use thalweg_plan::Join;
 
 use super::LEFT;
 use crate::OperatorContext;
-use crate::arrangement::{Arrangement, ArrangementOptions};
+use crate::keyed_runs::{KeyedRuns, KeyedRunsOptions};
 
 /// Why and how it is known whether a row of a side has a match.
 #[derive(Clone, Copy)]
@@ -28,7 +28,7 @@ pub(super) struct Side {
     /// The keys among the kept columns.
     pub(super) kept_keys: Vec<usize>,
     kept_schema: SchemaRef,
-    pub(super) arrangement: Arrangement,
+    pub(super) held: KeyedRuns,
     /// Whether rows without a match come out, with nulls.
     pub(super) keeps_unmatched: bool,
     pub(super) tracks: bool,
@@ -61,7 +61,7 @@ impl Side {
         let kept_schema = Arc::new(Schema::new(fields));
         let (is_updating, other_is_updating) =
             if is_left { (node.left_updating, node.right_updating) } else { (node.right_updating, node.left_updating) };
-        let arrangement = Arrangement::new(ArrangementOptions {
+        let held = KeyedRuns::new(KeyedRunsOptions {
             name: if is_left { "left" } else { "right" },
             holder: if is_left { "the left input of a join" } else { "the right input of a join" },
             lane: context.lane,
@@ -77,7 +77,7 @@ impl Side {
             kept,
             kept_keys,
             kept_schema,
-            arrangement,
+            held,
             keeps_unmatched: if is_left { node.kind.keeps_left() } else { node.kind.keeps_right() },
             tracks: matching.tracks,
             keeps_distinct_keys: is_probed_only && !is_updating && !matching.counts_matches,

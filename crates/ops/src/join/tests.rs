@@ -91,7 +91,7 @@ fn operator(node: &Join, setup: Setup) -> JoinOperator {
     let context = OperatorContext { lane: LaneId(lane), lanes, key_groups, batch_rows };
     let inputs = [&input_schema("l"), &input_schema("r")];
     let mut operator = JoinOperator::new(node, setup.state, inputs, output_schema(node.kind), &context).unwrap();
-    operator.sides.iter_mut().for_each(|side| side.arrangement.for_tests(setup.seal_bytes, setup.collide));
+    operator.sides.iter_mut().for_each(|side| side.held.for_tests(setup.seal_bytes, setup.collide));
     operator
 }
 
@@ -106,10 +106,9 @@ fn feed(operator: &mut JoinOperator, port: usize, batch: Batch) -> Result<Vec<Ba
         assert!(rows <= limit, "{rows} rows at once");
         assert!(out.batches.iter().all(|batch| batch.num_rows() <= operator.batch_rows));
         all.append(&mut out.batches);
-        if !operator.has_more() {
+        if !operator.resume(&mut out)? {
             return Ok(all);
         }
-        operator.continue_output(&mut out)?;
     }
 }
 

@@ -6,7 +6,7 @@ use arrow::row::{RowConverter, SortField};
 use hashbrown::HashMap;
 use thalweg_core::{Error, Result};
 
-use crate::arrangement::Arrangement;
+use crate::keyed_runs::KeyedRuns;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Transition {
@@ -27,7 +27,7 @@ pub(super) struct KeyedRows<'a> {
 }
 
 /// For each of `total` rows; `held` is its side without the batch.
-pub(super) fn transitions(held: &Arrangement, batch: &KeyedRows, total: usize) -> Result<Vec<Transition>> {
+pub(super) fn transitions(held: &KeyedRuns, batch: &KeyedRows, total: usize) -> Result<Vec<Transition>> {
     let weight = |row: u32| batch.weights.map_or(1, |weights| weights.value(row as usize));
     // Keys are numbered in order of their first rows.
     let numbers = key_numbers(batch)?;

@@ -7,7 +7,7 @@ use arrow::compute::concat_batches;
 use hashbrown::HashMap;
 use thalweg_core::Result;
 
-use super::ArrangementOptions;
+use super::KeyedRunsOptions;
 use super::entries::{Entries, UNTIMED};
 use super::equality::{equal_rows, value_bytes, widest_row};
 use super::probe::gather_from;
@@ -66,7 +66,7 @@ struct Chain {
 }
 
 impl Delta {
-    pub(super) fn new(options: &ArrangementOptions, number: u64) -> Self {
+    pub(super) fn new(options: &KeyedRunsOptions, number: u64) -> Self {
         Delta {
             number,
             chunks: vec![],
@@ -210,7 +210,7 @@ impl Delta {
     }
 
     /// To be called when the rows of a batch are in.
-    pub(super) fn settle(&mut self, options: &ArrangementOptions) -> Result<()> {
+    pub(super) fn settle(&mut self, options: &KeyedRunsOptions) -> Result<()> {
         let unchecked = std::mem::take(&mut self.unchecked);
         if !unchecked.is_empty() && !self.collides {
             let (rows, heads): (Vec<u32>, Vec<u32>) = unchecked.into_iter().unzip();

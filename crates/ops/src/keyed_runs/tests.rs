@@ -8,9 +8,9 @@ use thalweg_state::SlotChange;
 
 use super::*;
 
-fn arrangement(is_updating: bool, time_to_live_ms: Option<i64>) -> Arrangement {
+fn keyed_runs(is_updating: bool, time_to_live_ms: Option<i64>) -> KeyedRuns {
     let schema = Schema::new(vec![Field::new("key", DataType::Int64, false), Field::new("value", DataType::Int64, false)]);
-    let mut arrangement = Arrangement::new(ArrangementOptions {
+    let mut held = KeyedRuns::new(KeyedRunsOptions {
         name: "rows",
         holder: "a test",
         lane: LaneId(0),
@@ -21,11 +21,11 @@ fn arrangement(is_updating: bool, time_to_live_ms: Option<i64>) -> Arrangement {
         counts_matches: true,
         time_to_live_ms,
     });
-    arrangement.for_tests(4_800, false);
-    arrangement
+    held.for_tests(4_800, false);
+    held
 }
 
-fn apply(held: &mut Arrangement, rows: &[(i64, i64, i64)]) -> Vec<Place> {
+fn apply(held: &mut KeyedRuns, rows: &[(i64, i64, i64)]) -> Vec<Place> {
     let column = |pick: fn(&(i64, i64, i64)) -> i64| Int64Array::from_iter_values(rows.iter().map(pick));
     let columns: Vec<ArrayRef> = vec![Arc::new(column(|row| row.0)), Arc::new(column(|row| row.1))];
     let batch = RecordBatch::try_new(held.options.schema.clone(), columns).unwrap();
@@ -34,7 +34,7 @@ fn apply(held: &mut Arrangement, rows: &[(i64, i64, i64)]) -> Vec<Place> {
 }
 
 /// The values of a key, in order.
-fn values(held: &Arrangement, key: i64) -> Vec<i64> {
+fn values(held: &KeyedRuns, key: i64) -> Vec<i64> {
     use arrow::array::AsArray;
     let keys: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![key]))];
     let hashes = held.hashes(&keys, 1).unwrap();
@@ -45,7 +45,7 @@ fn values(held: &Arrangement, key: i64) -> Vec<i64> {
     values.as_primitive::<arrow::datatypes::Int64Type>().values().to_vec()
 }
 
-fn rows_written(held: &mut Arrangement) -> usize {
+fn rows_written(held: &mut KeyedRuns) -> usize {
     let rows = |change: &SlotChange| match change {
         SlotChange::Replace(rows) | SlotChange::Merge(rows) => rows.num_rows(),
         SlotChange::Drop => 0,
@@ -55,7 +55,7 @@ fn rows_written(held: &mut Arrangement) -> usize {
 
 #[test]
 fn runs_stay_few_and_each_row_is_written_few_times() {
-    let mut held = arrangement(false, None);
+    let mut held = keyed_runs(false, None);
     let mut written = 0;
     for step in 0..1_000_i64 {
         let rows: Vec<_> = (0..100).map(|row| (row, step, 1)).collect();
@@ -72,7 +72,7 @@ fn runs_stay_few_and_each_row_is_written_few_times() {
 
 #[test]
 fn a_small_table_that_changes_much_stays_small() {
-    let mut held = arrangement(true, None);
+    let mut held = keyed_runs(true, None);
     let mut written = 0;
     for step in 0..2_000_i64 {
         let back = if step > 0 { vec![(step % 5, step - 5, -1)] } else { vec![] };
@@ -89,7 +89,7 @@ fn a_small_table_that_changes_much_stays_small() {
 
 #[test]
 fn a_changed_row_of_a_large_run_costs_one_row() {
-    let mut held = arrangement(true, None);
+    let mut held = keyed_runs(true, None);
     let rows: Vec<_> = (0..10_000).map(|row| (row, row, 1)).collect();
     apply(&mut held, &rows);
     held.maintain().unwrap();
@@ -109,7 +109,7 @@ fn a_changed_row_of_a_large_run_costs_one_row() {
 
 #[test]
 fn gone_rows_are_left_out_of_their_run() {
-    let mut held = arrangement(true, None);
+    let mut held = keyed_runs(true, None);
     let rows: Vec<_> = (0..1_000).map(|row| (row, row, 1)).collect();
     apply(&mut held, &rows);
     held.maintain().unwrap();
@@ -127,7 +127,7 @@ fn gone_rows_are_left_out_of_their_run() {
 
 #[test]
 fn runs_go_whole_when_their_time_has_come() {
-    let mut held = arrangement(false, Some(1_000));
+    let mut held = keyed_runs(false, Some(1_000));
     for step in 0..40 {
         let rows: Vec<_> = (0..100).map(|row| (row, step, 1)).collect();
         apply(&mut held, &rows);
@@ -143,7 +143,7 @@ fn runs_go_whole_when_their_time_has_come() {
 
 #[test]
 fn a_row_that_comes_again_adds_to_the_first() {
-    let mut held = arrangement(true, None);
+    let mut held = keyed_runs(true, None);
     let places = apply(&mut held, &[(1, 1, 1), (1, 2, 1), (1, 1, 2)]);
     assert_eq!(places[0], places[2]);
     assert_eq!((held.weight(places[0]), held.len()), (3, 2));

@@ -8,7 +8,7 @@ use thalweg_core::Result;
 use super::delta::NIL;
 use super::entries::Entries;
 use super::equality::equal_rows;
-use super::{Arrangement, Place};
+use super::{KeyedRuns, Place};
 
 /// Rows of one segment that match one row of a probe; some of them may be gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,7 +47,7 @@ impl Room {
     }
 }
 
-/// The matches of a probe, read row by row. Meanwhile no row may be added to the arrangement.
+/// The matches of a probe, read row by row. Meanwhile no row may be added to what is probed.
 #[derive(Default)]
 pub(crate) struct Matches {
     spans: Vec<Span>,
@@ -64,7 +64,7 @@ impl Matches {
 
     /// Appends the matches of `row` to `places`, in order of arrival, while there is room. Returns whether that was all of them.
     /// Rows are asked for in order; those that are left out are skipped.
-    pub(crate) fn collect(&mut self, held: &Arrangement, row: u32, room: &mut Room, places: &mut Vec<Place>) -> bool {
+    pub(crate) fn collect(&mut self, held: &KeyedRuns, row: u32, room: &mut Room, places: &mut Vec<Place>) -> bool {
         while let Some(span) = self.spans.get(self.next_span).filter(|span| span.row <= row) {
             if span.row == row {
                 let row_bytes = held.widest_row(span.segment);
@@ -95,7 +95,7 @@ pub(crate) struct Located {
     indices: Vec<(usize, usize)>,
 }
 
-impl Arrangement {
+impl KeyedRuns {
     /// Where the rows are whose key is that of one of `rows`, of columns `keys` with hashes `hashes`: by row, then in order of
     /// arrival.
     pub(crate) fn probe(&self, keys: &[ArrayRef], hashes: &[u64], rows: &[u32]) -> Result<Vec<Span>> {

@@ -1,4 +1,4 @@
-//! The arrangement in checkpoints; the slots are described in the parent module.
+//! Keyed runs in checkpoints; the slots are described in the parent module.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::entries::{Entries, UNCOUNTED, UNTIMED};
 use super::equality::row_hashes;
 use super::probe::types;
 use super::run::Run;
-use super::{Arrangement, Place};
+use super::{KeyedRuns, Place};
 
 /// Columns of a slot before the kept ones.
 const FIGURES: usize = 5;
@@ -38,8 +38,8 @@ enum SlotKind {
     Delta,
 }
 
-impl Arrangement {
-    /// Whether a stored slot is this arrangement's.
+impl KeyedRuns {
+    /// Whether a stored slot is one of these.
     pub(crate) fn owns(&self, slot: &SlotId) -> bool {
         slot.0.strip_prefix(self.options.name).is_some_and(|rest| rest.starts_with('/'))
     }
@@ -179,7 +179,7 @@ impl Arrangement {
 
     /// Takes in stored slots, of any number of lanes.
     /// # Errors
-    /// `Corrupt` when they are not what [`Arrangement::snapshot`] wrote.
+    /// `Corrupt` when they are not what [`KeyedRuns::snapshot`] wrote.
     pub(crate) fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
         let mut runs = vec![];
         let mut deltas = vec![];

@@ -1,4 +1,5 @@
-//! The rows that an operator keeps by key: a multiset with an index, part of the state of joins.
+//! Rows by key in sorted runs: the memory of joins, made for many rows. An [`Arrangement`](crate::arrangement) gives rows names that
+//! last, and costs more per row.
 //!
 //! ```text
 //! changes ──> delta: columns in order of arrival, chains of equal keys in a hash table
@@ -13,7 +14,7 @@
 //! Columns never change where they are, the figures beside them do: weight, number of matches on the other side (for outer, SEMI
 //! and ANTI joins), time of the last write (with a time to live). See [`entries`].
 //!
-//! **Probe.** [`Arrangement::probe`] finds a batch of keys at once: per run one bucket and one or two hashes per key. Matches of a
+//! **Probe.** [`KeyedRuns::probe`] finds a batch of keys at once: per run one bucket and one or two hashes per key. Matches of a
 //! key come in order of arrival: runs are kept oldest first, rows of a key within them likewise. They are read in chunks.
 //!
 //! **Cost.** A row is copied when it is sealed and once for each size of run that it passes through, of which there are
@@ -61,7 +62,7 @@ pub(crate) use probe::{Matches, Room, Span};
 /// Bytes of columns from which on the delta is sealed.
 const SEAL_BYTES: usize = 4 << 20;
 
-pub(crate) struct ArrangementOptions {
+pub(crate) struct KeyedRunsOptions {
     /// The first part of the names of its slots.
     pub(crate) name: &'static str,
     /// Whose rows these are, for errors: `the left input of a join`.
@@ -80,13 +81,13 @@ pub(crate) struct ArrangementOptions {
     pub(crate) time_to_live_ms: Option<i64>,
 }
 
-impl ArrangementOptions {
+impl KeyedRunsOptions {
     fn entry_kind(&self) -> EntryKind {
         EntryKind { counts_matches: self.counts_matches, is_timed: self.time_to_live_ms.is_some() }
     }
 }
 
-/// Where a kept row is. Holds until [`Arrangement::maintain`].
+/// Where a kept row is. Holds until [`KeyedRuns::maintain`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Place {
     segment: u32,
@@ -109,8 +110,8 @@ impl Place {
 }
 
 /// See the module's comment.
-pub(crate) struct Arrangement {
-    options: ArrangementOptions,
+pub(crate) struct KeyedRuns {
+    options: KeyedRunsOptions,
     /// Oldest first.
     runs: Vec<Run>,
     delta: Delta,
@@ -123,9 +124,9 @@ pub(crate) struct Arrangement {
     hash_mask: u64,
 }
 
-impl Arrangement {
-    pub(crate) fn new(options: ArrangementOptions) -> Self {
-        Arrangement {
+impl KeyedRuns {
+    pub(crate) fn new(options: KeyedRunsOptions) -> Self {
+        KeyedRuns {
             delta: Delta::new(&options, 0),
             options,
             runs: vec![],
@@ -136,7 +137,7 @@ impl Arrangement {
         }
     }
 
-    /// The hashes of keys, for [`Arrangement::apply`] and [`Arrangement::probe`].
+    /// The hashes of keys, for [`KeyedRuns::apply`] and [`KeyedRuns::probe`].
     pub(crate) fn hashes(&self, keys: &[ArrayRef], rows: usize) -> Result<Vec<u64>> {
         let mut hashes = key_hashes(keys, rows)?;
         hashes.iter_mut().for_each(|hash| *hash &= self.hash_mask);

@@ -9,7 +9,7 @@ use std::ops::Range;
 use arrow::array::{ArrayRef, RecordBatch};
 use thalweg_core::Result;
 
-use super::ArrangementOptions;
+use super::KeyedRunsOptions;
 use super::entries::Entries;
 use super::equality::{equal_rows, row_hashes, value_bytes, widest_row};
 use super::position_set::PositionSet;
@@ -47,7 +47,7 @@ pub(super) struct StoredRun {
 impl Run {
     /// `rows`, `entries` and `hashes` are in order of the hashes.
     pub(super) fn new(
-        options: &ArrangementOptions,
+        options: &KeyedRunsOptions,
         deltas: (u64, u64),
         rows: RecordBatch,
         hashes: &[u64],
@@ -99,7 +99,7 @@ impl Run {
     }
 }
 
-fn has_collision(options: &ArrangementOptions, rows: &RecordBatch, hashes: &[u64]) -> Result<bool> {
+fn has_collision(options: &KeyedRunsOptions, rows: &RecordBatch, hashes: &[u64]) -> Result<bool> {
     let pairs = hashes.len().saturating_sub(1);
     let keys =
         |offset: usize| -> Vec<ArrayRef> { options.keys.iter().map(|key| rows.column(*key).slice(offset, pairs)).collect() };

@@ -3,7 +3,7 @@
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use thalweg_core::Result;
 
-use super::Arrangement;
+use super::KeyedRuns;
 use super::delta::Delta;
 use super::entries::{Entries, UNTIMED};
 use super::probe::gather_from;
@@ -16,7 +16,7 @@ const FAN_IN: usize = 4;
 /// columns stay within their 31 bits.
 const LARGEST_RUN: usize = 64;
 
-impl Arrangement {
+impl KeyedRuns {
     /// Tidies up when a batch is done: places do not hold any more.
     pub(crate) fn maintain(&mut self) -> Result<()> {
         if self.delta.bytes() >= self.seal_bytes {
@@ -178,7 +178,7 @@ fn expired(entries: &Entries, oldest_kept: i64) -> Vec<u32> {
 }
 
 /// `None` if nothing is left.
-fn merged(options: &super::ArrangementOptions, runs: &[Run]) -> Result<Option<Run>> {
+fn merged(options: &super::KeyedRunsOptions, runs: &[Run]) -> Result<Option<Run>> {
     let (Some(oldest), Some(newest)) = (runs.first(), runs.last()) else { return Ok(None) };
     let live = runs.iter().map(|run| run.entries.live()).sum();
     if live == 0 {

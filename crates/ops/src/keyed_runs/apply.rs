@@ -5,13 +5,13 @@ use thalweg_core::{Error, Result};
 
 use super::entries::UNTIMED;
 use super::equality::{RowComparator, row_hashes, take_rows};
-use super::{Arrangement, Place};
+use super::{KeyedRuns, Place};
 use crate::eval::value_text;
 
 /// Columns of a row that an error shows.
 const SHOWN_COLUMNS: usize = 8;
 
-impl Arrangement {
+impl KeyedRuns {
     /// Adds rows and takes rows back, in order; no weight is 0. `hashes` are those of the rows' keys.
     /// Returns where each added row is, [`Place::NONE`] for those taken back.
     /// # Errors
