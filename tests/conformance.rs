@@ -344,6 +344,51 @@ fn subquery_cte() {
 }
 
 #[test]
+fn dedup() {
+    check_area("dedup");
+}
+
+#[test]
+fn join_interval() {
+    check_area("join-interval");
+}
+
+#[test]
+fn join_regular() {
+    check_area("join-regular");
+}
+
+#[test]
+fn join_temporal() {
+    check_area("join-temporal");
+}
+
+#[test]
+fn over() {
+    check_area("over");
+}
+
+#[test]
+fn topn() {
+    check_area("topn");
+}
+
+#[test]
+fn unnest_lateral() {
+    check_area("unnest-lateral");
+}
+
+#[test]
+fn window_join() {
+    check_area("window-join");
+}
+
+#[test]
+fn window_topn_dedup() {
+    check_area("window-topn-dedup");
+}
+
+#[test]
 fn json_format() {
     check_area("json-format");
 }

@@ -5,13 +5,22 @@ use thalweg_core::{Error, Result};
 use thalweg_plan::{Node, NodeKind, WindowAggregate};
 
 use crate::assign_window::AssignWindowOperator;
+use crate::deduplicate::DeduplicateOperator;
 use crate::filter::FilterOperator;
 use crate::group_aggregate::GroupAggregateOperator;
 use crate::join::JoinOperator;
+use crate::normalize::NormalizeOperator;
+use crate::over::OverOperator;
 use crate::project::ProjectOperator;
 use crate::session::SessionOperator;
+use crate::set_operation::SetOperationOperator;
+use crate::sink_materialize::SinkMaterializeOperator;
+use crate::temporal_sort::TemporalSortOperator;
+use crate::top_n::TopNOperator;
 use crate::union::UnionOperator;
+use crate::unnest::UnnestOperator;
 use crate::window_aggregate::{GlobalWindowAggregate, LocalWindowAggregate, WindowAggregateLayout};
+use crate::window_top_n::WindowTopNOperator;
 use crate::{Operator, OperatorContext};
 
 /// The operator of a node that is one operator. `input_schemas` are those of the node's inputs, by port.
@@ -39,6 +48,44 @@ pub fn build(node: &Node, input_schemas: &[SchemaRef], context: &OperatorContext
                 return Err(Error::internal(format!("node {} has {} inputs in place of two", node.id, input_schemas.len())));
             };
             Ok(Box::new(JoinOperator::new(join, node.properties.state, [left, right], node.schema.clone(), context)?))
+        }
+        NodeKind::TopN(top) => {
+            let input = only_input(node, input_schemas)?;
+            TopNOperator::create(top, input, node.schema.clone(), context.batch_rows)
+        }
+        NodeKind::WindowTopN(top) => {
+            let input = only_input(node, input_schemas)?;
+            Ok(Box::new(WindowTopNOperator::new(top, input, node.schema.clone(), context.batch_rows)?))
+        }
+        NodeKind::Deduplicate(dedup) => {
+            let input = only_input(node, input_schemas)?;
+            Ok(Box::new(DeduplicateOperator::new(dedup, input, node.schema.clone(), context.batch_rows)?))
+        }
+        NodeKind::Over(over) => {
+            let input = only_input(node, input_schemas)?;
+            OverOperator::create(over, input, node.schema.clone(), context.batch_rows)
+        }
+        NodeKind::TemporalSort(sort) => {
+            let input = only_input(node, input_schemas)?;
+            Ok(Box::new(TemporalSortOperator::new(sort, input, context.batch_rows)?))
+        }
+        NodeKind::Unnest(unnest) => {
+            let input = only_input(node, input_schemas)?;
+            Ok(Box::new(UnnestOperator::new(unnest, input, node.schema.clone(), context.batch_rows)?))
+        }
+        NodeKind::SetOperation(operation) => {
+            let [left, _] = input_schemas else {
+                return Err(Error::internal(format!("node {} has not two inputs", node.id)));
+            };
+            Ok(Box::new(SetOperationOperator::new(operation, left, node.schema.clone())?))
+        }
+        NodeKind::Normalize(normalize) => {
+            let input = only_input(node, input_schemas)?;
+            Ok(Box::new(NormalizeOperator::new(normalize, input, node.schema.clone())?))
+        }
+        NodeKind::SinkMaterialize(sink) => {
+            let input = only_input(node, input_schemas)?;
+            Ok(Box::new(SinkMaterializeOperator::new(sink, input, node.schema.clone())?))
         }
         NodeKind::Union => Ok(Box::new(UnionOperator::new(node.schema.clone()))),
         _ => Err(Error::internal(format!("node {} is not a single operator", node.id))),

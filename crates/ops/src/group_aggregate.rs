@@ -27,9 +27,10 @@ use thalweg_plan::{AggregateCall, GroupAggregate};
 use thalweg_state::{KEY_GROUP_COLUMN, SlotChange, SlotId, StateDelta, StatePart};
 
 use crate::eval::value_text;
+use crate::key_codec::KeyCodec;
 use crate::running::{self, CallRows, RunningAccumulator, ValueCodec, canonical_floats};
 use crate::{Operator, OperatorMetrics, Output, key_groups};
-use groups::{Groups, KeyCodec};
+use groups::Groups;
 
 const SLOT: &str = "groups";
 

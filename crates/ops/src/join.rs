@@ -108,7 +108,8 @@ impl JoinOperator {
             StateLifetime::TimeToLive { ms } => Some(ms),
             _ => None,
         };
-        let condition = node.condition.as_ref().map(|condition| PairCondition::new(condition, inputs[LEFT], inputs[RIGHT])).transpose()?;
+        let condition =
+            node.condition.as_ref().map(|condition| PairCondition::new(condition, inputs[LEFT], inputs[RIGHT])).transpose()?;
         let tracks = [node.kind.keeps_left() || !node.kind.has_right_columns(), node.kind.keeps_right()];
         let counts_matches = condition.is_some() || node.null_aware || time_to_live_ms.is_some();
         let side = |port: usize| {
@@ -155,8 +156,7 @@ impl JoinOperator {
                 continue;
             }
             let located = side.held.locate(&places);
-            let keys: Vec<ArrayRef> =
-                side.kept_keys.iter().map(|key| side.held.gather(*key, &located)).collect::<Result<_>>()?;
+            let keys: Vec<ArrayRef> = side.kept_keys.iter().map(|key| side.held.gather(*key, &located)).collect::<Result<_>>()?;
             let hashes = side.held.hashes(&keys, places.len())?;
             let rows: Vec<u32> = (0..places.len() as u32).collect();
             let counts = other.held.weight_up_to(&keys, &hashes, &rows, &vec![i64::MAX; rows.len()])?;

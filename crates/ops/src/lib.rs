@@ -9,9 +9,11 @@
 //!   [`partial_schema`] pass between them, sent to lanes by [`partition_by_lane`].
 
 mod aggregate;
-mod keyed_runs;
+mod arrangement;
 mod assign_window;
 mod build;
+mod changes;
+mod deduplicate;
 mod eval;
 mod event_times;
 mod exchange;
@@ -19,15 +21,27 @@ mod filter;
 mod group_aggregate;
 mod group_keys;
 mod join;
+mod key_codec;
+mod keyed_runs;
+mod keyed_table;
 mod local_time;
+mod normalize;
 mod operator;
+mod over;
 mod project;
 mod running;
 mod session;
+mod set_operation;
+mod sink_materialize;
+mod sort_order;
+mod temporal_sort;
+mod top_n;
 mod union;
+mod unnest;
 mod watermark;
 mod window_aggregate;
 mod window_bounds;
+mod window_top_n;
 
 pub use aggregate::{AggregateFactory, GroupAccumulator, GroupText};
 pub use build::{build, build_global, build_local, partial_schema};

@@ -148,7 +148,25 @@ impl Body {
                 }
             }
         }
-        self.emit(node, out)
+        self.emit(node, out)?;
+        self.resume(node)
+    }
+
+    /// Passes on what an operator could not give at once, piece by piece.
+    fn resume(&mut self, node: usize) -> Result<(), Stop> {
+        loop {
+            if self.abort.is_set() {
+                return Err(Stop::Aborted);
+            }
+            let mut out = Output::default();
+            let Work::Operator(operator) = &mut self.nodes[node].work else {
+                return Ok(());
+            };
+            if !operator.resume(&mut out)? {
+                return Ok(());
+            }
+            self.emit(node, out)?;
+        }
     }
 
     /// The watermark of one input port moved; what it unlocks runs through the fragment, then the watermark follows.
@@ -174,6 +192,7 @@ impl Body {
         let advanced = send_on > this.sent;
         this.sent = this.sent.max(send_on);
         self.emit(node, out)?;
+        self.resume(node)?;
         if !advanced {
             return Ok(());
         }
@@ -193,6 +212,7 @@ impl Body {
             operator.on_end(port, &mut out)?;
         }
         self.emit(node, out)?;
+        self.resume(node)?;
         for index in 0..self.nodes[node].targets.len() {
             match self.nodes[node].targets[index] {
                 Target::Local { node, port } => self.on_end(node, port)?,
@@ -409,3 +429,6 @@ impl QueueTask {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests;

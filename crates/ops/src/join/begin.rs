@@ -7,13 +7,14 @@ use super::side::rows_that_can_match;
 use super::transitions::{KeyedRows, Transition, transitions};
 use super::{JoinOperator, LEFT, Work};
 use crate::Output;
+use crate::changes::without_zeros;
 use crate::keyed_runs::{Matches, Place, Room, Span, take_rows, widest_row};
 use crate::running::canonical_floats;
 
 impl JoinOperator {
     /// Leaves what is to be emitted in `self.work`, unless nothing is or all is in `out`.
     pub(super) fn begin(&mut self, port: usize, batch: Batch, out: &mut Output) -> Result<()> {
-        let batch = without_weight_zero(batch)?;
+        let batch = without_zeros(batch)?;
         let rows = with_canonical_floats(&batch.rows)?;
         let keys = self.sides[port].key_columns(&rows);
         let matching = if self.null_aware {
@@ -119,15 +120,6 @@ impl JoinOperator {
         let batch = Batch { weights: work.weights.clone(), updates: work.updates.clone(), ..Batch::append(rows) };
         self.push(batch.filter(&mask)?, out);
         Ok(())
-    }
-}
-
-fn without_weight_zero(batch: Batch) -> Result<Batch> {
-    match &batch.weights {
-        Some(weights) if weights.values().contains(&0) => {
-            Ok(batch.filter(&weights.values().iter().map(|weight| Some(*weight != 0)).collect())?)
-        }
-        _ => Ok(batch),
     }
 }
 

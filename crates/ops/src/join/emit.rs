@@ -1,6 +1,6 @@
 //! Making output of the matches of a batch, one chunk at a time.
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::take;
 use thalweg_core::{Batch, Error, Result};
 use thalweg_plan::JoinKind;
@@ -8,6 +8,7 @@ use thalweg_plan::JoinKind;
 use super::transitions::Transition;
 use super::{JoinOperator, LEFT, Work};
 use crate::Output;
+use crate::changes::Changes;
 use crate::keyed_runs::{Place, Room};
 
 /// About how many bytes of pairs are made at once.
@@ -21,16 +22,14 @@ const NO_ROW: u32 = u32::MAX;
 struct Emitted {
     own: Vec<u32>,
     other: Vec<Place>,
-    weights: Vec<i64>,
-    updates: Vec<bool>,
+    changes: Changes,
 }
 
 impl Emitted {
     fn push(&mut self, own: u32, other: Place, weight: i64, is_update: bool) {
         self.own.push(own);
         self.other.push(other);
-        self.weights.push(weight);
-        self.updates.push(is_update);
+        self.changes.push(weight, is_update);
     }
 }
 
@@ -140,10 +139,8 @@ impl JoinOperator {
     fn emit_inner(&self, work: &Work, pairs: Pairs, emitted: &mut Emitted) -> Result<()> {
         let other = &self.sides[1 - work.port].held;
         for (row, place) in pairs.rows.iter().zip(&pairs.places) {
-            emitted.weights.push(product(work.weight(*row as usize), other.weight(*place))?);
-        }
-        if work.updates.is_some() {
-            emitted.updates.extend(pairs.rows.iter().map(|row| work.is_update(*row as usize)));
+            let row = *row as usize;
+            emitted.changes.push(product(work.weight(row), other.weight(*place))?, work.is_update(row));
         }
         (emitted.own, emitted.other) = (pairs.rows, pairs.places);
         Ok(())
@@ -231,7 +228,6 @@ impl JoinOperator {
     }
 
     fn gather(&self, work: &Work, emitted: Emitted) -> Result<Batch> {
-        let rows = emitted.weights.len();
         let own_rows: UInt32Array = match emitted.own.contains(&NO_ROW) {
             true => emitted.own.iter().map(|row| Some(*row).filter(|row| *row != NO_ROW)).collect(),
             false => emitted.own.into(),
@@ -253,11 +249,7 @@ impl JoinOperator {
                 columns.splice(at..at, own);
             }
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch = RecordBatch::try_new_with_options(self.output_schema.clone(), columns, &options)?;
-        let weights = emitted.weights.iter().any(|weight| *weight != 1).then(|| Int64Array::from(emitted.weights));
-        let updates = emitted.updates.contains(&true).then(|| BooleanArray::from(emitted.updates));
-        Ok(Batch { weights, updates, ..Batch::append(batch) })
+        emitted.changes.into_batch(&self.output_schema, columns)
     }
 }
 

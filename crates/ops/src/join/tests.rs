@@ -330,7 +330,7 @@ fn choices() -> impl Strategy<Value = Vec<(u8, usize, Vec<(Row, u8)>)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
     #[test]
     fn output_adds_up_to_the_join(
         choices in choices(), kind in 0_usize..6, keys in 0_u8..4, with_condition: bool, updating: [bool; 2], batch_rows in 1_usize..20,

@@ -15,21 +15,7 @@ use super::span;
 use super::window_call::{self, WindowFunction};
 
 /// Aggregate and window functions of Flink that do not run yet, in upper case.
-const AGGREGATES_NOT_YET: &[&str] = &[
-    "ANY_VALUE",
-    "APPROX_COUNT_DISTINCT",
-    "CUME_DIST",
-    "DENSE_RANK",
-    "JSON_ARRAYAGG",
-    "JSON_OBJECTAGG",
-    "LAG",
-    "LEAD",
-    "NTILE",
-    "PERCENTILE",
-    "PERCENT_RANK",
-    "RANK",
-    "ROW_NUMBER",
-];
+const AGGREGATES_NOT_YET: &[&str] = &["ANY_VALUE", "APPROX_COUNT_DISTINCT", "JSON_ARRAYAGG", "JSON_OBJECTAGG", "PERCENTILE"];
 
 /// The group windows that came before window table functions, and their companions, in upper case.
 const LEGACY_WINDOWS: &[&str] = &["TUMBLE", "HOP", "SESSION", "CUMULATE"];
@@ -155,8 +141,20 @@ impl Check {
     fn function(&mut self, function: &Function, place: Option<Span>) {
         let name = function.name.to_string().replace('`', "");
         let upper = name.to_uppercase();
-        if function.over.is_some() {
-            self.not_yet("an OVER window", place, "a window in FROM runs: TUMBLE, HOP or CUMULATE with GROUP BY");
+        if ["LEAD", "NTILE", "PERCENT_RANK", "CUME_DIST"].contains(&upper.as_str()) {
+            self.findings.push(
+                Diagnostic::error(Code::NOT_IN_FLINK, format!("{upper} needs rows that have not come yet"))
+                    .label_opt(place, "looks ahead")
+                    .help("LAG, ROW_NUMBER, RANK, DENSE_RANK and the aggregates run with OVER"),
+            );
+            return;
+        }
+        if function.over.is_none() && ["LAG", "RANK", "DENSE_RANK", "ROW_NUMBER"].contains(&upper.as_str()) {
+            self.findings.push(
+                Diagnostic::error(Code::BAD_ARGUMENTS, format!("{upper} needs OVER"))
+                    .label_opt(place, "here")
+                    .help(format!("{upper}(…) OVER (PARTITION BY … ORDER BY …)")),
+            );
             return;
         }
         self.refuse_if(!function.within_group.is_empty(), "WITHIN GROUP", place);
@@ -187,13 +185,9 @@ impl Visitor for Check {
         if let Some(with) = &query.with {
             self.refuse_if(with.recursive, "WITH RECURSIVE", span::of(with));
         }
-        if let Some(order_by) = &query.order_by {
-            self.not_yet("ORDER BY", span::of(order_by), "rows of a stream come as they are ready; sort where they are read");
+        if let Some(fetch) = &query.fetch {
+            self.refuse_if(fetch.percent || fetch.with_ties, "FETCH with PERCENT or WITH TIES", None);
         }
-        if let Some(limit) = &query.limit_clause {
-            self.not_yet("LIMIT", span::of(limit), "take the first rows where they are read: thalweg run FILE | head -n 10");
-        }
-        self.refuse_if(query.fetch.is_some(), "FETCH", None);
         self.refuse_if(!query.locks.is_empty() || query.for_clause.is_some(), "a FOR clause", None);
         self.refuse_if(query.settings.is_some() || query.format_clause.is_some(), "SETTINGS or FORMAT in a query", None);
         self.refuse_if(!query.pipe_operators.is_empty(), "a pipe operator", None);
@@ -212,12 +206,8 @@ impl Visitor for Check {
         self.refuse_if(!select.connect_by.is_empty(), "CONNECT BY", place);
         self.refuse_if(!select.cluster_by.is_empty() || !select.distribute_by.is_empty(), "CLUSTER BY or DISTRIBUTE BY", place);
         self.refuse_if(!select.sort_by.is_empty(), "SORT BY", place);
-        self.refuse_if(!select.named_window.is_empty(), "a WINDOW clause", place);
         self.refuse_if(select.value_table_mode.is_some(), "SELECT AS STRUCT or AS VALUE", place);
         self.refuse_if(!select.optimizer_hints.is_empty(), "a hint", place);
-        if let Some(qualify) = &select.qualify {
-            self.not_yet("QUALIFY", span::of(qualify), "");
-        }
         self.grouping(&select.group_by);
         self.allowed.extend(group_window::calls(select));
         for item in &select.projection {

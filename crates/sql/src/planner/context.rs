@@ -10,7 +10,7 @@ use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPl
 use datafusion::logical_expr::{
     AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
 };
-use datafusion::sql::planner::{ParserOptions, SqlToRel};
+use datafusion::sql::planner::{NullOrdering, ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 use thalweg_core::{Code, Diagnostic, TableDefinition, nearest};
 
@@ -89,6 +89,7 @@ impl<'a> Binder<'a> {
             .with_parse_float_as_decimal(true)
             .with_enable_ident_normalization(false)
             .with_map_string_types_to_utf8view(false)
+            .with_default_null_ordering(NullOrdering::NullsMin)
             .with_collect_spans(self.keep_places);
         SqlToRel::new_with_options(self, options)
     }
@@ -125,7 +126,9 @@ pub(crate) fn config_options() -> ConfigOptions {
     options.sql_parser.parse_float_as_decimal = true;
     options.sql_parser.enable_ident_normalization = false;
     options.sql_parser.map_string_types_to_utf8view = false;
-    options.sql_parser.enable_subquery_sort_elimination = false;
+    // As in Flink, nulls are the smallest values. An ORDER BY inside a query means nothing without a LIMIT.
+    options.sql_parser.default_null_ordering = "nulls_min".to_string();
+    options.sql_parser.enable_subquery_sort_elimination = true;
     options.optimizer.skip_failed_rules = false;
     options
 }
@@ -169,8 +172,8 @@ impl ContextProvider for Binder<'_> {
         self.functions.aggregate(name)
     }
 
-    fn get_window_meta(&self, _: &str) -> Option<Arc<WindowUDF>> {
-        None
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.functions.window(name)
     }
 
     fn get_variable_type(&self, _: &[String]) -> Option<DataType> {

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
-use super::aggregate_function;
+use super::{aggregate_function, window_function};
 
 /// DataFusion's functions of the current time become constants in its optimizer, which is wrong in a query that runs for
 /// days: only ours are offered.
@@ -16,6 +16,7 @@ const CURRENT_TIME: &[&str] = &["now", "current_timestamp", "current_date", "cur
 pub(crate) struct FunctionRegistry {
     scalar: HashMap<String, Arc<ScalarUDF>>,
     aggregate: HashMap<String, Arc<AggregateUDF>>,
+    window: HashMap<String, Arc<WindowUDF>>,
     /// Of all functions, upper case, sorted.
     names: Vec<String>,
 }
@@ -45,14 +46,22 @@ impl FunctionRegistry {
         scalar.extend(ours_by_name);
         let aggregate: HashMap<_, _> =
             aggregate_function::all().into_iter().map(|function| (function.name().to_lowercase(), function)).collect();
-        let mut names: Vec<String> = scalar.keys().chain(aggregate.keys()).map(|name| name.to_uppercase()).collect();
+        let window: HashMap<_, _> =
+            window_function::all().into_iter().map(|function| (function.name().to_lowercase(), function)).collect();
+        let mut names: Vec<String> =
+            scalar.keys().chain(aggregate.keys()).chain(window.keys()).map(|name| name.to_uppercase()).collect();
         names.sort_unstable();
         names.dedup();
-        FunctionRegistry { scalar, aggregate, names }
+        FunctionRegistry { scalar, aggregate, window, names }
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {
-        self.scalar(name).is_some() || self.aggregate(name).is_some()
+        self.scalar(name).is_some() || self.aggregate(name).is_some() || self.window(name).is_some()
+    }
+
+    /// A function that needs OVER.
+    pub(crate) fn window(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.window.get(&name.to_lowercase()).cloned()
     }
 
     pub(crate) fn scalar(&self, name: &str) -> Option<Arc<ScalarUDF>> {

@@ -7,7 +7,7 @@ use datafusion::arrow::array::{ArrayRef, Int32Array, RecordBatch, RecordBatchOpt
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::logical_expr::{LogicalPlan, TableScan, Values};
+use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan, TableScan, Values};
 use thalweg_core::{Code, Diagnostic, Span, TableDefinition};
 use thalweg_plan::{
     AssignWindow, Exchange, Input, Node, NodeKind, OperatorId, Plan, Properties, Session, SessionWindow, StateLifetime,
@@ -50,17 +50,32 @@ impl<'a> Lowering<'a> {
     }
 
     pub(crate) fn lower(&mut self, logical: &LogicalPlan) -> Result<Relation, Diagnostic> {
+        self.lower_needed(logical, None)
+    }
+
+    /// As [`Lowering::lower`]. `needed` are the columns that are used above; all if not known. The others may be wrong.
+    fn lower_needed(&mut self, logical: &LogicalPlan, needed: Option<&BTreeSet<usize>>) -> Result<Relation, Diagnostic> {
         match logical {
             LogicalPlan::TableScan(scan) => self.scan(scan),
-            LogicalPlan::SubqueryAlias(alias) => Ok(Relation { schema: alias.schema.clone(), ..self.lower(&alias.input)? }),
+            LogicalPlan::SubqueryAlias(alias) => {
+                Ok(Relation { schema: alias.schema.clone(), ..self.lower_needed(&alias.input, needed)? })
+            }
             LogicalPlan::Projection(projection) => {
-                let relation = self.lower(&projection.input)?;
+                let columns = projection.expr.iter().flat_map(LogicalExpr::column_refs);
+                let used = columns.filter_map(|column| projection.input.schema().maybe_index_of_column(column)).collect();
+                let relation = self.lower_needed(&projection.input, Some(&used))?;
                 self.project(relation, &projection.expr, &projection.schema)
             }
             LogicalPlan::Filter(filter) => {
+                if let Some(ranked) = self.ranked(filter, needed)? {
+                    return Ok(ranked);
+                }
                 let relation = self.lower(&filter.input)?;
                 self.filter(relation, &filter.predicate)
             }
+            LogicalPlan::Window(window) => self.over(window),
+            LogicalPlan::Sort(sort) => self.sort(sort),
+            LogicalPlan::Limit(limit) => self.limit(limit),
             LogicalPlan::Union(union) => self.union(union),
             LogicalPlan::Aggregate(aggregate) => {
                 let relation = self.lower(&aggregate.input)?;

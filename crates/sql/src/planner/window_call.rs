@@ -408,7 +408,7 @@ fn table_factor(parts: Vec<Ident>) -> TableFactor {
 }
 
 /// Milliseconds of a literal interval; `None` for months, for parts of a millisecond, and for anything else.
-fn interval_ms(expr: &LogicalExpr) -> Option<i64> {
+pub(crate) fn interval_ms(expr: &LogicalExpr) -> Option<i64> {
     match expr {
         LogicalExpr::Alias(alias) => interval_ms(&alias.expr),
         LogicalExpr::Negative(inner) => interval_ms(inner)?.checked_neg(),

@@ -1,0 +1,261 @@
+//! `ROW_NUMBER() OVER (…) AS rn … WHERE rn <= n`: Top-N, Top-N of windows, deduplication.
+//!
+//! | input | order | becomes |
+//! |---|---|---|
+//! | rows of windows, never taken back, `window_start` and `window_end` in PARTITION BY | any | `WindowTopN` |
+//! | rows never taken back, `= 1`, number not used above | one time attribute | `Deduplicate` |
+//! | any | any | `TopN` |
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::expr::{WindowFunction as WindowExpr, WindowFunctionParams};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
+use datafusion::logical_expr::{
+    BinaryExpr, Expr as LogicalExpr, Filter, LogicalPlan, Operator, Window, WindowFunctionDefinition,
+};
+use thalweg_core::{Diagnostic, Span};
+use thalweg_plan::{
+    Deduplicate, Input, Keep, NodeKind, Properties, RankFunction, RankRange, SortKey, StateLifetime, TimeKind, TopN,
+    WindowBounds, WindowColumns, WindowTopN,
+};
+
+use super::lower::{Lowering, by_keys};
+use super::ordered::{ordering, sort_keys};
+use super::relation::{Origin, Relation};
+use super::span;
+use super::window_function::{self, WindowFunction};
+
+/// A filter over a numbering, taken apart.
+struct RankFilter<'p> {
+    window: &'p Window,
+    function: RankFunction,
+    params: &'p WindowFunctionParams,
+    range: RankRange,
+    /// The other conditions.
+    rest: Vec<LogicalExpr>,
+}
+
+impl Lowering<'_> {
+    /// Lowers a filter over a numbering; `None` if it is another filter. `needed` are the columns that are used above, all if
+    /// not known.
+    pub(crate) fn ranked(&mut self, filter: &Filter, needed: Option<&BTreeSet<usize>>) -> Result<Option<Relation>, Diagnostic> {
+        let Some(parts) = rank_filter(filter) else {
+            return Ok(None);
+        };
+        let window = parts.window;
+        let number = window.schema.fields().len() - 1;
+        let number_column = window.schema.columns().swap_remove(number);
+        let used_in_rest = parts.rest.iter().any(|condition| condition.column_refs().contains(&number_column));
+        let is_used = used_in_rest || needed.is_none_or(|needed| needed.contains(&number));
+
+        let input = self.lower(&window.input)?;
+        let sorts = ordering(&parts.params.order_by);
+        let partition = parts.params.partition_by.iter().filter(|expr| !expr.column_refs().is_empty());
+        let exprs: Vec<&LogicalExpr> = partition.chain(sorts.iter().map(|sort| &sort.expr)).collect();
+        let (input, columns) = self.columns_for(input, &exprs, "a numbering")?;
+        let (partition, order) = columns.split_at(columns.len() - sorts.len());
+        let rank = Rank {
+            function: parts.function,
+            partition: partition.to_vec(),
+            order: sort_keys(&sorts, order),
+            range: parts.range,
+            is_used,
+            place: span::of_expr(&window.window_expr[0]),
+        };
+        let mut relation = self.rank(&input, &rank);
+        // The logical columns are those of the window: the input's, then the number. Nobody reads a number that is not there.
+        relation.origins = input.origins.clone();
+        let position = if is_used { self.schema(relation.node).fields().len() - 1 } else { 0 };
+        relation.origins.push(Origin::Node(position));
+        relation.schema = window.schema.clone();
+        match conjunction(parts.rest) {
+            Some(predicate) => self.filter(relation, &predicate).map(Some),
+            None => Ok(Some(relation)),
+        }
+    }
+
+    /// Adds the node for a rank over a relation without a pending window. The input's columns come first.
+    pub(crate) fn rank(&mut self, input: &Relation, rank: &Rank) -> Relation {
+        let node = input.node;
+        let properties = self.properties(node).clone();
+        let schema = self.schema(node).clone();
+        let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+        if rank.is_used {
+            fields.push(Arc::new(Field::new("rank", DataType::Int64, false)));
+        }
+        let rank_column = rank.is_used.then(|| fields.len() - 1);
+        let output = Arc::new(Schema::new(fields));
+        let one = rank.range == RankRange { start: 1, end: Some(1) } && rank.function == RankFunction::RowNumber;
+        let numbered_key = |partition: &[usize]| match (one, rank_column) {
+            (true, _) => Some(partition.to_vec()),
+            (false, Some(rank_column)) if rank.function == RankFunction::RowNumber => {
+                Some(partition.iter().copied().chain([rank_column]).collect())
+            }
+            _ => properties.upsert_key.clone(),
+        };
+        let (kind, keys, after) = match (self.window_bounds(node, rank), self.time_order(node, rank)) {
+            (Some(window), _) => {
+                let partition: Vec<usize> =
+                    rank.partition.iter().copied().filter(|column| ![window.start, window.end].contains(column)).collect();
+                let after = Properties {
+                    upsert_key: numbered_key(&rank.partition),
+                    state: StateLifetime::UntilWatermark { ms: 0 },
+                    ..properties.clone()
+                };
+                let top = WindowTopN {
+                    function: rank.function,
+                    window,
+                    partition,
+                    order: rank.order.clone(),
+                    range: rank.range,
+                    output_rank: rank.is_used,
+                };
+                let keys = [rank.partition.as_slice()].concat();
+                (NodeKind::WindowTopN(top), keys, after)
+            }
+            (None, Some((time_column, keep))) if one && !rank.is_used && !properties.updating => {
+                let after = Properties {
+                    updating: keep == Keep::Last,
+                    upsert_key: Some(rank.partition.clone()),
+                    state: StateLifetime::Forever,
+                    window: None,
+                    ..properties.clone()
+                };
+                (
+                    NodeKind::Deduplicate(Deduplicate { keys: rank.partition.clone(), time_column, keep }),
+                    rank.partition.clone(),
+                    after,
+                )
+            }
+            _ => {
+                let after = Properties {
+                    updating: properties.updating || !rank.order.is_empty(),
+                    upsert_key: numbered_key(&rank.partition),
+                    time_attributes: vec![],
+                    window: None,
+                    state: StateLifetime::Forever,
+                    bounded: properties.bounded,
+                };
+                let top = TopN {
+                    function: rank.function,
+                    partition: rank.partition.clone(),
+                    order: rank.order.clone(),
+                    range: rank.range,
+                    output_rank: rank.is_used,
+                    input_updating: properties.updating,
+                };
+                (NodeKind::TopN(top), rank.partition.clone(), after)
+            }
+        };
+        let edge = Input { node, exchange: by_keys(&keys) };
+        let node = self.add(kind, vec![edge], output, after, rank.place);
+        Relation { node, schema: input.schema.clone(), origins: input.origins.clone(), window: None }
+    }
+
+    /// The bounds of the windows that the rows are ranked within.
+    fn window_bounds(&self, node: usize, rank: &Rank) -> Option<WindowBounds> {
+        let properties = self.properties(node);
+        let Some(WindowColumns { start: Some(start), end: Some(end), time: Some(time) }) = properties.window else {
+            return None;
+        };
+        let is_time = self.time_kind(node, time) == Some(TimeKind::Event);
+        (!properties.updating && is_time && rank.partition.contains(&start) && rank.partition.contains(&end))
+            .then_some(WindowBounds { start, end, time })
+    }
+
+    /// The time attribute that alone orders the rows; no column for the order of arrival.
+    fn time_order(&self, node: usize, rank: &Rank) -> Option<(Option<usize>, Keep)> {
+        let [SortKey { column, descending, .. }] = rank.order.as_slice() else {
+            return None;
+        };
+        let keep = if *descending { Keep::Last } else { Keep::First };
+        match self.time_kind(node, *column)? {
+            TimeKind::Event => Some((Some(*column), keep)),
+            TimeKind::Processing => Some((None, keep)),
+        }
+    }
+}
+
+/// What is asked of a ranking, over columns of a node.
+pub(crate) struct Rank {
+    pub(crate) function: RankFunction,
+    pub(crate) partition: Vec<usize>,
+    pub(crate) order: Vec<SortKey>,
+    pub(crate) range: RankRange,
+    /// Whether the number is to come out.
+    pub(crate) is_used: bool,
+    pub(crate) place: Option<Span>,
+}
+
+/// The one numbering of a window and its function.
+fn numbering(window: &Window) -> Option<(RankFunction, &WindowFunctionParams)> {
+    let [LogicalExpr::WindowFunction(function)] = window.window_expr.as_slice() else {
+        return None;
+    };
+    let WindowExpr { fun: WindowFunctionDefinition::WindowUDF(udf), params } = &**function else {
+        return None;
+    };
+    match window_function::of(udf)? {
+        WindowFunction::Rank(function) => Some((function, params)),
+        WindowFunction::Lag => None,
+    }
+}
+
+fn rank_filter(filter: &Filter) -> Option<RankFilter<'_>> {
+    let LogicalPlan::Window(window) = &*filter.input else {
+        return None;
+    };
+    let (function, params) = numbering(window)?;
+    let number = window.schema.columns().pop()?;
+    let (mut start, mut end) = (1_i64, None::<i64>);
+    let mut rest = vec![];
+    for condition in split_conjunction(&filter.predicate) {
+        match bounds(condition, &number) {
+            Some((low, high)) => {
+                start = low.map_or(start, |low| start.max(low));
+                end = [end, high].into_iter().flatten().min();
+            }
+            None => rest.push(condition.clone()),
+        }
+    }
+    // Without an end every row is numbered.
+    let end = end?.max(0);
+    let range = RankRange { start: start.max(1).unsigned_abs(), end: Some(end.unsigned_abs()) };
+    Some(RankFilter { window, function, params, range, rest })
+}
+
+/// The lowest and highest number that a condition lets through.
+fn bounds(condition: &LogicalExpr, number: &datafusion::common::Column) -> Option<(Option<i64>, Option<i64>)> {
+    let LogicalExpr::BinaryExpr(BinaryExpr { left, op, right }) = condition else {
+        return None;
+    };
+    let is_number = |expr: &LogicalExpr| matches!(expr, LogicalExpr::Column(column) if column == number);
+    let (op, value) = if is_number(left) {
+        (*op, whole_number(right)?)
+    } else if is_number(right) {
+        (op.swap()?, whole_number(left)?)
+    } else {
+        return None;
+    };
+    match op {
+        Operator::LtEq => Some((None, Some(value))),
+        Operator::Lt => Some((None, Some(value.checked_sub(1)?))),
+        Operator::Eq => Some((Some(value), Some(value))),
+        Operator::GtEq => Some((Some(value), None)),
+        Operator::Gt => Some((Some(value.checked_add(1)?), None)),
+        _ => None,
+    }
+}
+
+pub(crate) fn whole_number(expr: &LogicalExpr) -> Option<i64> {
+    match expr {
+        LogicalExpr::Literal(value, _) => match value.cast_to(&DataType::Int64).ok()? {
+            ScalarValue::Int64(number) => number,
+            _ => None,
+        },
+        _ => None,
+    }
+}
