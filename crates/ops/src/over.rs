@@ -10,7 +10,10 @@
 //! Late rows: an unbounded frame drops rows at or behind their own partition's watermark; a bounded one only those at or before
 //! the last time that the partition of OVER has seen pass. Both are counted.
 //!
-//! State: an [`Arrangement`] `rows` with the rows that wait and those that a frame or LAG still needs; a slot `partitions`:
+//! A row that is late and kept waits, as in Flink, for the next watermark.
+//!
+//! State: an [`Arrangement`] `rows` with the rows that wait and those that a frame or LAG still needs, each with the watermark
+//! that lets it pass; a slot `partitions`:
 //! `[key_group, keys…, rows, dense, last_time, accumulators…]`, the accumulators for unbounded frames only: those of bounded
 //! frames are made again from their rows. A partition is never forgotten.
 
@@ -19,9 +22,10 @@ mod columns;
 mod partitions;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt32Array};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use hashbrown::HashMap;
 use thalweg_core::{Batch, Epoch, Error, EventTime, Result};
 use thalweg_plan::{Frame, Over, OverOrder};
@@ -46,11 +50,13 @@ pub(crate) struct OverOperator {
     partitions: Partitions,
     /// By number of the partition.
     kept: Vec<Kept>,
-    /// Rows that wait, by time: partition of each.
-    waiting: BTreeSet<(i64, RowId)>,
+    /// Rows that wait, by the watermark that lets them pass, then by time.
+    waiting: BTreeSet<(i64, i64, RowId)>,
     partition_of: HashMap<RowId, usize>,
     late_rows: u64,
     width: usize,
+    /// The input's columns and the watermark that lets a row pass.
+    stored_schema: SchemaRef,
     output_schema: SchemaRef,
     batch_rows: usize,
 }
@@ -58,7 +64,8 @@ pub(crate) struct OverOperator {
 /// The rows of a partition that are needed.
 #[derive(Default)]
 struct Kept {
-    waiting: BTreeSet<(i64, RowId)>,
+    /// As [`OverOperator::waiting`].
+    waiting: BTreeSet<(i64, i64, RowId)>,
     /// Rows that have passed, oldest first, as far back as the frame or LAG reaches.
     passed: VecDeque<(i64, RowId)>,
     /// How many at the end of `passed` are in the frame.
@@ -92,11 +99,14 @@ impl OverOperator {
         };
         let is_bounded = !matches!(node.frame, Frame::Rows { preceding: None } | Frame::Range { preceding_ms: None });
         let calls = Calls::new(&node.calls, input, is_bounded)?;
+        let mut stored: Vec<_> = input.fields().iter().cloned().collect();
+        stored.push(Arc::new(Field::new("passes_at", DataType::Int64, false)));
+        let stored_schema: SchemaRef = Arc::new(Schema::new(stored));
         Ok(Box::new(OverOperator {
             time_column,
             time_name: time_column.map(|column| input.field(column).name().clone()).unwrap_or_default(),
             frame: node.frame,
-            rows: Arrangement::new("rows", input, &node.partition, false)?,
+            rows: Arrangement::new("rows", &stored_schema, &node.partition, false)?,
             partition_columns: node.partition.clone(),
             partitions: Partitions::new(&node.partition, input, if is_bounded { None } else { Some(&calls) })?,
             calls,
@@ -105,6 +115,7 @@ impl OverOperator {
             partition_of: HashMap::new(),
             late_rows: 0,
             width: input.fields().len(),
+            stored_schema,
             output_schema: output,
             batch_rows: batch_rows.max(1),
         }))
@@ -133,7 +144,8 @@ impl OverOperator {
             return time <= own_watermark;
         }
         // What this row's own watermark has let pass counts as passed, even if the watermark itself is still under way.
-        let passing = self.kept[partition].waiting.range(..=(own_watermark, RowId::MAX)).next_back().map(|(time, _)| *time);
+        let passing =
+            self.kept[partition].waiting.range(..=(own_watermark, i64::MAX, RowId::MAX)).map(|(_, time, _)| *time).max();
         let last = self.partitions.last_time(partition).max(passing.unwrap_or(i64::MIN));
         time <= last
     }
@@ -217,6 +229,21 @@ impl OverOperator {
         self.rows.tidy()
     }
 
+    /// Adds rows to those that are kept.
+    fn keep(&mut self, rows: RecordBatch, passes_at: Vec<i64>) -> Result<Vec<RowId>> {
+        let mut columns = rows.columns().to_vec();
+        columns.push(Arc::new(Int64Array::from(passes_at)));
+        let rows = Batch::append(RecordBatch::try_new(self.stored_schema.clone(), columns)?);
+        let keys = self.rows.keys_of(&rows.rows)?;
+        self.rows.apply(&rows, &keys)
+    }
+
+    fn wait(&mut self, partition: usize, place: (i64, i64, RowId)) {
+        self.kept[partition].waiting.insert(place);
+        self.waiting.insert(place);
+        self.partition_of.insert(place.2, partition);
+    }
+
     fn new_passing(&self) -> Passing {
         Passing { lags: vec![vec![]; self.calls.lags().len()], ..Passing::default() }
     }
@@ -240,14 +267,12 @@ impl Operator for OverOperator {
         let keys = self.keys_of(&batch.rows)?;
         let Some(time_column) = self.time_column else {
             let numbers: Vec<usize> = (0..batch.num_rows()).map(|row| self.partition(keys.key(row))).collect();
-            let batch = Batch::append(batch.rows);
-            let row_keys = self.rows.keys_of(&batch.rows)?;
-            let ids = self.rows.apply(&batch, &row_keys)?;
+            let ids = self.keep(batch.rows.clone(), vec![0; batch.num_rows()])?;
             return self.pass_all(numbers.into_iter().zip(ids).map(|(number, id)| (number, 0, vec![id])).collect(), out);
         };
         let times = event_times(batch.column(time_column), &self.time_name)?;
         let first = self.rows.next_id();
-        let mut kept = vec![];
+        let (mut kept, mut passes) = (vec![], vec![]);
         for row in 0..batch.num_rows() {
             let partition = self.partition(keys.key(row));
             let time = times.value(row);
@@ -256,28 +281,26 @@ impl Operator for OverOperator {
                 self.late_rows += 1;
                 continue;
             }
-            let id = first + kept.len() as RowId;
-            self.kept[partition].waiting.insert((time, id));
-            self.waiting.insert((time, id));
-            self.partition_of.insert(id, partition);
+            let passes_at = time.max(own.saturating_add(1));
+            self.wait(partition, (passes_at, time, first + kept.len() as RowId));
             kept.push(row as u32);
+            passes.push(passes_at);
         }
-        let kept = Batch::append(batch.take(&UInt32Array::from(kept))?.rows);
-        let kept_keys = self.rows.keys_of(&kept.rows)?;
-        self.rows.apply(&kept, &kept_keys)?;
+        self.keep(batch.take(&UInt32Array::from(kept))?.rows, passes)?;
         self.rows.tidy()
     }
 
     fn on_watermark(&mut self, _port: usize, watermark: EventTime, out: &mut Output) -> Result<()> {
         let mut groups: Vec<(usize, i64, Vec<RowId>)> = vec![];
         let mut place: HashMap<usize, usize> = HashMap::new();
-        let mut current = i64::MIN;
-        while let Some((time, id)) = self.waiting.first().copied().filter(|(time, _)| *time <= watermark.0) {
-            self.waiting.remove(&(time, id));
+        let mut current = (i64::MIN, i64::MIN);
+        while let Some(first) = self.waiting.first().copied().filter(|(passes_at, ..)| *passes_at <= watermark.0) {
+            let (passes_at, time, id) = first;
+            self.waiting.remove(&first);
             let partition = self.partition_of.remove(&id).expect("a row that waits has a partition");
-            self.kept[partition].waiting.remove(&(time, id));
-            if time != current || groups.is_empty() {
-                current = time;
+            self.kept[partition].waiting.remove(&first);
+            if (passes_at, time) != current {
+                current = (passes_at, time);
                 place.clear();
             }
             let at = *place.entry(partition).or_insert_with(|| {
@@ -311,9 +334,8 @@ impl Operator for OverOperator {
                 let partition = self.partition(keys.key(row));
                 let time = times.value(row);
                 if self.time_column.is_some() && time > self.partitions.last_time(partition) {
-                    self.kept[partition].waiting.insert((time, id));
-                    self.waiting.insert((time, id));
-                    self.partition_of.insert(id, partition);
+                    let passes_at = rows.column(self.width).as_primitive::<Int64Type>().value(row);
+                    self.wait(partition, (passes_at, time, id));
                 } else {
                     self.kept[partition].passed.push_back((time, id));
                 }

@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
-use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::{WindowFunction as WindowExpr, WindowFunctionParams};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
@@ -42,6 +43,34 @@ impl Lowering<'_> {
     /// Lowers a filter over a numbering; `None` if it is another filter. `needed` are the columns that are used above, all if
     /// not known.
     pub(crate) fn ranked(&mut self, filter: &Filter, needed: Option<&BTreeSet<usize>>) -> Result<Option<Relation>, Diagnostic> {
+        // Columns that nobody reads may have been dropped between the two.
+        if let LogicalPlan::Projection(projection) = &*filter.input
+            && matches!(&*projection.input, LogicalPlan::Window(_))
+            && let Some(columns) = projection.expr.iter().map(plain_column).collect::<Option<Vec<_>>>()
+        {
+            let outer = projection.schema.columns();
+            let inner = |column: &Column| outer.iter().position(|name| name == column).map(|at| columns[at].clone());
+            let predicate = filter.predicate.clone().transform_up(|part| {
+                Ok(match &part {
+                    LogicalExpr::Column(column) => match inner(column) {
+                        Some(column) => Transformed::yes(LogicalExpr::Column(column)),
+                        None => Transformed::no(part),
+                    },
+                    _ => Transformed::no(part),
+                })
+            });
+            let to_finding = |error| super::error::finding(&error, None);
+            let filter = Filter::try_new(predicate.map_err(to_finding)?.data, projection.input.clone()).map_err(to_finding)?;
+            let position = |at: &usize| projection.input.schema().maybe_index_of_column(&columns[*at]);
+            let needed = match needed {
+                Some(needed) => needed.iter().filter_map(position).collect(),
+                None => (0..columns.len()).collect::<Vec<_>>().iter().filter_map(position).collect(),
+            };
+            return match self.ranked(&filter, Some(&needed))? {
+                Some(relation) => self.project(relation, &projection.expr, &projection.schema).map(Some),
+                None => Ok(None),
+            };
+        }
         let Some(parts) = rank_filter(filter) else {
             return Ok(None);
         };
@@ -112,9 +141,9 @@ impl Lowering<'_> {
                     order: rank.order.clone(),
                     range: rank.range,
                     output_rank: rank.is_used,
+                    newest_first: one && !rank.is_used && self.is_newest_of_window(node, &rank.order),
                 };
-                let keys = [rank.partition.as_slice()].concat();
-                (NodeKind::WindowTopN(top), keys, after)
+                (NodeKind::WindowTopN(top), rank.partition.clone(), after)
             }
             (None, Some((time_column, keep))) if one && !rank.is_used && !properties.updating => {
                 let after = Properties {
@@ -166,6 +195,28 @@ impl Lowering<'_> {
             .then_some(WindowBounds { start, end, time })
     }
 
+    /// Whether rows are ordered by the time that their window was made of, newest first.
+    fn is_newest_of_window(&self, node: usize, order: &[SortKey]) -> bool {
+        let [SortKey { column, descending: true, .. }] = order else {
+            return false;
+        };
+        let (mut node, mut column) = (node, *column);
+        loop {
+            let this = &self.plan.nodes[node];
+            match &this.kind {
+                NodeKind::AssignWindow(assign) => return assign.time_column == column,
+                NodeKind::Session(session) => return session.aggregates.is_none() && session.time_column == column,
+                NodeKind::Filter(_) => {}
+                NodeKind::Project(project) => match project.exprs[column].as_column() {
+                    Some(inner) => column = inner,
+                    None => return false,
+                },
+                _ => return false,
+            }
+            node = this.inputs[0].node;
+        }
+    }
+
     /// The time attribute that alone orders the rows; no column for the order of arrival.
     fn time_order(&self, node: usize, rank: &Rank) -> Option<(Option<usize>, Keep)> {
         let [SortKey { column, descending, .. }] = rank.order.as_slice() else {
@@ -188,6 +239,14 @@ pub(crate) struct Rank {
     /// Whether the number is to come out.
     pub(crate) is_used: bool,
     pub(crate) place: Option<Span>,
+}
+
+fn plain_column(expr: &LogicalExpr) -> Option<Column> {
+    match expr {
+        LogicalExpr::Column(column) => Some(column.clone()),
+        LogicalExpr::Alias(alias) => plain_column(&alias.expr),
+        _ => None,
+    }
 }
 
 /// The one numbering of a window and its function.
@@ -228,7 +287,7 @@ fn rank_filter(filter: &Filter) -> Option<RankFilter<'_>> {
 }
 
 /// The lowest and highest number that a condition lets through.
-fn bounds(condition: &LogicalExpr, number: &datafusion::common::Column) -> Option<(Option<i64>, Option<i64>)> {
+fn bounds(condition: &LogicalExpr, number: &Column) -> Option<(Option<i64>, Option<i64>)> {
     let LogicalExpr::BinaryExpr(BinaryExpr { left, op, right }) = condition else {
         return None;
     };

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, ExactNumberInfo, Expr, GroupByExpr, Ident, ObjectName, Query, Select, SelectItem, Spanned, Value,
-    ValueWithSpan, VisitMut, VisitorMut,
+    CastKind, DataType, ExactNumberInfo, Expr, GroupByExpr, Ident, LimitClause, ObjectName, Query, Select, SelectItem, Spanned,
+    Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -18,7 +18,8 @@ use super::{group_window, interval, values};
 /// - intervals are spelled out;
 /// - the old group windows become window calls in FROM;
 /// - GROUPING_ID is GROUPING of several columns;
-/// - the values of a VALUES column are of one type.
+/// - the values of a VALUES column are of one type;
+/// - FETCH becomes LIMIT.
 ///
 /// `syntax` is applied to every expression, after its parts.
 pub(crate) fn rewrite(query: &Query, syntax: &dyn Fn(&mut Expr)) -> Query {
@@ -42,6 +43,7 @@ impl VisitorMut for Rewrite<'_> {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         values::settle(&mut query.body);
+        limit_of_fetch(query);
         ControlFlow::Continue(())
     }
 
@@ -102,6 +104,20 @@ fn name_items(items: &mut [SelectItem]) {
         taken.insert(unique.clone());
         *item = SelectItem::ExprWithAlias { expr, alias: Ident { value: unique, quote_style: Some('`'), span: place } };
     }
+}
+
+/// `FETCH FIRST n ROWS ONLY` is LIMIT n; without a number it is one row.
+fn limit_of_fetch(query: &mut Query) {
+    let Some(fetch) = query.fetch.take() else {
+        return;
+    };
+    let one = || Expr::Value(ValueWithSpan { value: Value::Number("1".to_string(), false), span: Span::empty() });
+    let offset = match query.limit_clause.take() {
+        Some(LimitClause::LimitOffset { offset, .. }) => offset,
+        _ => None,
+    };
+    let limit = Some(fetch.quantity.unwrap_or_else(one));
+    query.limit_clause = Some(LimitClause::LimitOffset { limit, offset, limit_by: vec![] });
 }
 
 /// The name that Flink gives to a select item without one.
