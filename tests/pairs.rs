@@ -27,7 +27,7 @@ use executor::Fault;
 use generate::Feature;
 use pair::{Failure, FailureKind, Pair};
 
-const FEATURES: &[Feature] = &[Feature::TopN, Feature::Ranks, Feature::Limit, Feature::Over, Feature::SetOperations];
+const FEATURES: &[Feature] = &[Feature::TopN, Feature::Ranks, Feature::Limit, Feature::Over];
 
 /// Failures after which a run stops.
 const FAILURES_MAX: usize = 10;

@@ -96,10 +96,18 @@ impl Pair {
         self.scope(&self.declared()).is_some()
     }
 
+    fn reads(&self, table: usize) -> bool {
+        fn reads(query: &Query, wanted: usize) -> bool {
+            matches!(query, Query::Table { table, .. } if *table == wanted)
+                || query.parts().into_iter().any(|part| reads(part, wanted))
+        }
+        self.shared.iter().chain([&self.query]).any(|query| reads(query, table))
+    }
+
     /// The statements before the query: tables, and views over those whose rows are taken back.
     fn declarations(&self) -> String {
         let mut text = String::new();
-        for (index, table) in self.tables.iter().enumerate() {
+        for (index, table) in self.tables.iter().enumerate().filter(|(index, _)| self.reads(*index)) {
             let columns: Vec<String> =
                 table.columns.iter().map(|column| format!("{} {}", column.name, sql_type(column))).collect();
             let name = if table.updating { format!("t{index}_rows") } else { format!("t{index}") };

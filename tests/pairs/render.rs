@@ -184,7 +184,7 @@ impl Renderer<'_> {
                 let names = inner.names();
                 let visible: Vec<Name> = inner.items.iter().map(|(name, _)| name.clone()).collect();
                 let over = self.over(partition, order, Frame::Default, &names);
-                inner.items.push(("rn".to_string(), format!("{}() {over}", rank_name(*function))));
+                inner.items.push(("rn".to_string(), self.rank(*function, &over)));
                 let mut block = self.wrapped(Rendered::Block(inner));
                 let place = block.items.pop().map(|(_, text)| text).unwrap_or_default();
                 debug_assert_eq!(block.items.len(), visible.len());
@@ -223,7 +223,7 @@ impl Renderer<'_> {
                         }
                         OverCall::Rank(function, name) => {
                             let over = self.over(partition, order, Frame::Default, &names);
-                            (name, format!("{}() {over}", rank_name(*function)))
+                            (name, self.rank(*function, &over))
                         }
                         OverCall::Lag(argument, offset, name) => {
                             let over = self.over(partition, order, Frame::Default, &names);
@@ -370,6 +370,19 @@ impl Renderer<'_> {
         format!("OVER ({})", parts.join(" "))
     }
 
+    fn rank(&self, function: Rank, over: &str) -> String {
+        let name = match function {
+            Rank::RowNumber => "ROW_NUMBER",
+            Rank::Rank => "RANK",
+            Rank::DenseRank => "DENSE_RANK",
+        };
+        match self.dialect {
+            Dialect::Flink => format!("{name}() {over}"),
+            // There the ranks are unsigned, and what is computed with them is of other types.
+            Dialect::Batch => format!("CAST({name}() {over} AS BIGINT)"),
+        }
+    }
+
     fn order(&self, order: &[SortKey], names: &HashMap<Name, String>) -> String {
         let key = |key: &SortKey| {
             let column = names.get(&key.column).unwrap_or(&key.column);
@@ -465,14 +478,6 @@ impl Renderer<'_> {
 
 fn is_column(text: &str) -> bool {
     text.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '.' || letter == '_')
-}
-
-fn rank_name(function: Rank) -> &'static str {
-    match function {
-        Rank::RowNumber => "ROW_NUMBER",
-        Rank::Rank => "RANK",
-        Rank::DenseRank => "DENSE_RANK",
-    }
 }
 
 pub fn type_name(data_type: Type) -> &'static str {

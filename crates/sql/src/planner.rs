@@ -18,6 +18,7 @@ mod error;
 mod expression;
 mod fit_nested;
 mod function_registry;
+mod global_aggregate;
 mod group_aggregate;
 mod group_window;
 mod grouping_sets;

@@ -20,6 +20,7 @@ use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpres
 use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerContext, OptimizerRule};
 
 use super::context::config_options;
+use super::global_aggregate::optimise_keeping;
 use super::operator::narrow;
 
 /// Settles types, then moves filters down and drops columns that nobody reads.
@@ -28,6 +29,10 @@ use super::operator::narrow;
 /// DISTINCT aggregates into two groupings, and that plan joins and subqueries.
 pub(crate) fn optimise(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = analyse(plan)?;
+    optimise_keeping(plan, drop_and_push)
+}
+
+fn drop_and_push(plan: LogicalPlan) -> Result<LogicalPlan> {
     let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
         Arc::new(OptimizeUnions::new()),
         Arc::new(SimplifyExpressions::new()),
