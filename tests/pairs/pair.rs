@@ -165,6 +165,8 @@ impl Pair {
             self.run.batch_rows,
             self.run.seed
         );
+        let batch: String = self.sql(Dialect::Batch).split_whitespace().collect::<Vec<_>>().join(" ");
+        let _ = writeln!(text, "-- in the batch engine: {batch}");
         text
     }
 

@@ -361,6 +361,9 @@ impl Renderer<'_> {
             let columns: Vec<&str> = partition.iter().map(|name| names[name].as_str()).collect();
             parts.push(format!("PARTITION BY {}", columns.join(", ")));
         }
+        // DataFusion misjudges the order of what comes out where a column is in both lists; in the order it decides nothing.
+        let deciding: Vec<SortKey> = order.iter().filter(|key| !partition.contains(&key.column)).cloned().collect();
+        let order = if self.dialect == Dialect::Batch && !deciding.is_empty() { &deciding } else { order };
         parts.push(format!("ORDER BY {}", self.order(order, names)));
         match frame {
             Frame::Default => {}
@@ -433,6 +436,10 @@ impl Renderer<'_> {
     fn expr(&self, expr: &Expr, names: &HashMap<Name, String>) -> String {
         let inner = |expr: &Expr| match expr {
             Expr::Arithmetic(..) | Expr::And(_) | Expr::Or(_) | Expr::Concat(..) => format!("({})", self.expr(expr, names)),
+            // A column may stand for what another SELECT computes.
+            Expr::Column(name) if names.get(name).is_some_and(|text| text.contains(' ')) => {
+                format!("({})", self.expr(expr, names))
+            }
             _ => self.expr(expr, names),
         };
         match expr {
