@@ -17,6 +17,7 @@ mod query;
 mod render;
 mod rows;
 mod shrink;
+mod times;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -26,8 +27,12 @@ use batch::BatchEngine;
 use executor::Fault;
 use generate::Feature;
 use pair::{Failure, FailureKind, Pair};
+use times::{Theme, TimePair};
 
 const FEATURES: &[Feature] = &[Feature::TopN, Feature::Ranks, Feature::Limit, Feature::Over];
+
+const THEMES: &[Theme] =
+    &[Theme::Window, Theme::WindowTopN, Theme::Session, Theme::OverTime, Theme::FirstOrLast, Theme::SortByTime];
 
 /// Failures after which a run stops.
 const FAILURES_MAX: usize = 10;
@@ -51,15 +56,15 @@ fn on_big_stacks<T: Send>(threads: usize, work: impl Fn() -> T + Sync) -> Vec<T>
 }
 
 /// The failing pair made small, with its seed.
-fn report(seed: u64, pair: Pair, failure: &Failure, engine: &BatchEngine, fault: Option<Fault>) -> String {
-    let alike = |pair: &Pair| pair.check(engine, fault).is_err_and(|other| other.is_like(failure));
+fn report(seed: u64, pair: Pair, failure: &Failure, engine: &BatchEngine) -> String {
+    let alike = |pair: &Pair| pair.check(engine, None).is_err_and(|other| other.is_like(failure));
     let small = shrink::shrink(pair, SHRINK_TRIES, alike);
-    let failure = small.check(engine, fault).err().unwrap_or_else(|| failure.clone());
+    let failure = small.check(engine, None).err().unwrap_or_else(|| failure.clone());
     format!("PAIRS=1 PAIRS_SEED={seed}: {:?}: {}\n{}", failure.kind, failure.text, small.show())
 }
 
-#[test]
-fn streaming_is_batch_after_every_epoch() {
+/// Tries as many pairs as wished on all cores. `check` gives the report of a failure.
+fn try_all(check: impl Fn(u64, &BatchEngine) -> Result<(), Trouble> + Sync) {
     let (count, first) = (number("PAIRS", 500), number("PAIRS_SEED", 1));
     let next = AtomicU64::new(0);
     let failures: Mutex<Vec<String>> = Mutex::default();
@@ -72,18 +77,13 @@ fn streaming_is_batch_after_every_epoch() {
             if index >= count || failures.lock().expect("no panic holds it").len() >= FAILURES_MAX {
                 return;
             }
-            let seed = first + index;
-            let pair = generate::pair(seed, FEATURES);
-            match pair.check(&engine, None) {
+            match check(first + index, &engine) {
                 Ok(()) => {}
-                Err(Failure { kind: FailureKind::NoAnswer, text }) => {
+                Err(Trouble::NoAnswer(text)) => {
                     let gist = text.lines().next().unwrap_or_default().chars().take(120).collect();
                     *without_answer.lock().expect("no panic holds it").entry(gist).or_default() += 1;
                 }
-                Err(failure) => {
-                    let text = report(seed, pair, &failure, &engine, None);
-                    failures.lock().expect("no panic holds it").push(text);
-                }
+                Err(Trouble::Fails(text)) => failures.lock().expect("no panic holds it").push(text),
             }
         }
     });
@@ -93,6 +93,42 @@ fn streaming_is_batch_after_every_epoch() {
     // What DataFusion cannot answer is no test; a few are the price of drawing freely.
     let lost: u64 = without_answer.values().sum();
     assert!(lost * 20 <= count.max(20), "{lost} of {count} pairs have no answer to compare with: {without_answer:#?}");
+}
+
+enum Trouble {
+    /// The batch engine says why it has no answer.
+    NoAnswer(String),
+    Fails(String),
+}
+
+#[test]
+fn streaming_is_batch_after_every_epoch() {
+    try_all(|seed, engine| {
+        let pair = generate::pair(seed, FEATURES);
+        match pair.check(engine, None) {
+            Ok(()) => Ok(()),
+            Err(Failure { kind: FailureKind::NoAnswer, text }) => Err(Trouble::NoAnswer(text)),
+            Err(failure) => Err(Trouble::Fails(report(seed, pair, &failure, engine))),
+        }
+    });
+}
+
+#[test]
+fn event_time_gives_the_batch_answer_in_the_end() {
+    try_all(|seed, engine| {
+        let mut pair = times::pair(seed, THEMES);
+        let failure = match pair.check(engine) {
+            Ok(()) => return Ok(()),
+            Err(Failure { kind: FailureKind::NoAnswer, text }) => return Err(Trouble::NoAnswer(text)),
+            Err(failure) => failure,
+        };
+        let alike = |pair: &TimePair| pair.check(engine).is_err_and(|other| other.is_like(&failure));
+        while let Some(simpler) = pair.simpler().into_iter().find(alike) {
+            pair = simpler;
+        }
+        let failure = pair.check(engine).err().unwrap_or(failure);
+        Err(Trouble::Fails(format!("PAIRS=1 PAIRS_SEED={seed}: {:?}: {}\n{}", failure.kind, failure.text, pair.show())))
+    });
 }
 
 /// The check finds what is put in on purpose, and shows it small.

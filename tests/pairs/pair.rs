@@ -18,6 +18,9 @@ use super::query::{Column, Query, Scope};
 use super::render::{Dialect, render, render_shared, type_name};
 use super::rows::{Event, Life, Table, events, value_text};
 
+/// Partitions of each table.
+const PARTITIONS: u32 = 4;
+
 #[derive(Clone, PartialEq, Debug)]
 pub struct Pair {
     pub tables: Vec<Table>,
@@ -62,8 +65,14 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn new(kind: FailureKind, text: impl Into<String>) -> Self {
+    pub fn new(kind: FailureKind, text: impl Into<String>) -> Self {
         Failure { kind, text: text.into() }
+    }
+
+    pub fn of_panic(panic: &(dyn std::any::Any + Send)) -> Self {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_string()));
+        Failure::new(FailureKind::Panic, text.unwrap_or_else(|| "a panic without words".to_string()))
     }
 
     /// Whether another failure is likely the same: the message without its numbers.
@@ -191,11 +200,7 @@ impl Pair {
     pub fn check(&self, engine: &BatchEngine, fault: Option<Fault>) -> Result<(), Failure> {
         match std::panic::catch_unwind(AssertUnwindSafe(|| self.check_unguarded(engine, fault))) {
             Ok(result) => result,
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().cloned();
-                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_string()));
-                Err(Failure::new(FailureKind::Panic, text.unwrap_or_else(|| "a panic without words".to_string())))
-            }
+            Err(panic) => Err(Failure::of_panic(panic.as_ref())),
         }
     }
 
@@ -205,8 +210,14 @@ impl Pair {
         let weighted: HashSet<String> =
             (0..self.tables.len()).filter(|table| self.tables[*table].updating).map(|table| format!("t{table}_rows")).collect();
         let failed = |error: thalweg_core::Error| Failure::new(FailureKind::Error, error.full_message());
-        let options =
-            ExecutorOptions { lanes: self.run.lanes[0], seed: self.run.seed, batch_rows: self.run.batch_rows, weighted, fault };
+        let options = ExecutorOptions {
+            lanes: self.run.lanes[0],
+            partitions: PARTITIONS,
+            seed: self.run.seed,
+            batch_rows: self.run.batch_rows,
+            weighted,
+            fault,
+        };
         let mut executor = Executor::new(plan, options).map_err(failed)?;
         let watch = NodeWatch::new(executor.plan(), &self.tables);
         let mut integrals: Vec<Integral> = executor.plan().nodes.iter().map(|_| Integral::default()).collect();
@@ -217,10 +228,9 @@ impl Pair {
             if self.run.restarts && epoch > 0 {
                 executor.restart(self.run.lanes[epoch]).map_err(failed)?;
             }
-            let lanes = self.run.lanes[if self.run.restarts { epoch } else { 0 }];
             let now: Vec<Event> = all.iter().filter(|event| (start..*cut).contains(&event.moment)).copied().collect();
             start = *cut;
-            self.feed(&mut executor, &now, lanes).map_err(failed)?;
+            self.feed(&mut executor, &now).map_err(failed)?;
             executor.run().map_err(failed)?;
             if self.run.restarts {
                 executor.snapshot().map_err(failed)?;
@@ -257,18 +267,21 @@ impl Pair {
         }
     }
 
-    /// Changes in order; neighbours of one table and lane are one batch.
-    fn feed(&self, executor: &mut Executor, events: &[Event], lanes: u32) -> thalweg_core::Result<()> {
-        let lane_of = |event: &Event| {
+    /// Changes in order; neighbours of one partition are one batch.
+    fn feed(&self, executor: &mut Executor, events: &[Event]) -> thalweg_core::Result<()> {
+        let partition_of = |event: &Event| {
             let life = &self.lives[event.life];
             // Changes of one row come from one partition.
-            if self.tables[life.table].updating { life.values[0].unwrap_or(0) as u32 % lanes } else { event.life as u32 % lanes }
+            let number = if self.tables[life.table].updating { life.values[0].unwrap_or(0) as u32 } else { event.life as u32 };
+            number % PARTITIONS
         };
         let mut rest = events;
         while let Some(first) = rest.first() {
             let table = self.lives[first.life].table;
-            let together =
-                rest.iter().take_while(|event| self.lives[event.life].table == table && lane_of(event) == lane_of(first)).count();
+            let together = rest
+                .iter()
+                .take_while(|event| self.lives[event.life].table == table && partition_of(event) == partition_of(first))
+                .count();
             let (now, later) = rest.split_at(together.min(self.run.batch_rows));
             rest = later;
             let rows = self.tables[table].batch(now.iter().map(|event| &self.lives[event.life]));
@@ -280,7 +293,7 @@ impl Pair {
             } else {
                 format!("t{table}")
             };
-            executor.push(&name, lane_of(first), &batch)?;
+            executor.push(&name, partition_of(first), &batch)?;
         }
         Ok(())
     }
