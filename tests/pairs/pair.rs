@@ -75,13 +75,16 @@ impl Failure {
         Failure::new(FailureKind::Panic, text.unwrap_or_else(|| "a panic without words".to_string()))
     }
 
-    /// Whether another failure is likely the same: the message without its numbers.
+    /// What it is about: the message without what varies. Differing rows have nothing in common.
+    pub fn gist(&self) -> String {
+        let line = self.text.lines().next().unwrap_or_default();
+        let is_kept = |letter: &char| !letter.is_ascii_digit() && !"abcdef".contains(*letter);
+        format!("{:?}: {}", self.kind, line.chars().filter(is_kept).take(60).collect::<String>())
+    }
+
+    /// Whether another failure is likely the same.
     pub fn is_like(&self, other: &Failure) -> bool {
-        let gist = |failure: &Failure| -> String {
-            let line = failure.text.lines().next().unwrap_or_default();
-            line.chars().filter(|letter| !letter.is_ascii_digit() && !"abcdef".contains(*letter)).take(60).collect()
-        };
-        self.kind == other.kind && (self.kind == FailureKind::Difference || gist(self) == gist(other))
+        self.kind == other.kind && (self.kind == FailureKind::Difference || self.gist() == other.gist())
     }
 }
 
