@@ -21,6 +21,7 @@ mod fit_nested;
 mod from_call;
 mod from_clause;
 mod function_registry;
+mod global_aggregate;
 mod group_aggregate;
 mod group_window;
 mod grouping_sets;

@@ -25,6 +25,7 @@ use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpres
 use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerContext, OptimizerRule};
 
 use super::context::config_options;
+use super::global_aggregate::optimise_keeping;
 use super::join_rules::{EqualKeys, NullAwareJoins};
 use super::operator::narrow;
 use super::set_operation_node::CommonTypes;
@@ -38,6 +39,10 @@ use super::system_time::VersionConditions;
 /// the order of the text; equalities in WHERE come to them by `PushDownFilter`. For `ExtractEquijoinPredicate` see [`EqualKeys`].
 pub(crate) fn optimise(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = analyse(plan)?;
+    optimise_keeping(plan, drop_and_push)
+}
+
+fn drop_and_push(plan: LogicalPlan) -> Result<LogicalPlan> {
     let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
         Arc::new(OptimizeUnions::new()),
         Arc::new(SimplifyExpressions::new()),
