@@ -50,7 +50,7 @@ impl Sink for EmbeddedSink {
     fn writer(&self, lane: LaneId) -> Result<Box<dyn SinkWriter>> {
         let maker = RecordMaker::new(&self.table, lane, Box::new(FolderCatalog { dir: self.dir.clone() }))?;
         Ok(match self.table.guarantee {
-            DeliveryGuarantee::ExactlyOnce => Box::new(BufferedWriter::new(maker)),
+            DeliveryGuarantee::ExactlyOnce => Box::new(BufferedWriter::new(maker, self.table.upserts)),
             DeliveryGuarantee::AtLeastOnce | DeliveryGuarantee::None => {
                 Box::new(DirectWriter { maker, topics: Topics::new(&self.dir), clock: self.clock.clone() })
             }
