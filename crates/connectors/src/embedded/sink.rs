@@ -1,4 +1,4 @@
-//! A `kafka` table written to embedded topics.
+//! A `kafka` or `upsert-kafka` table written to embedded topics.
 //!
 //! Exactly-once needs no transactions here: a frame is a commit to one partition and carries a stamp of its delivery. After a
 //! crash between two partitions the epoch is delivered again, and partitions that hold it are skipped.

@@ -1,4 +1,4 @@
-//! A `kafka` table read from embedded topics: the same modes, offsets and metadata as from a broker.
+//! A `kafka` or `upsert-kafka` table read from embedded topics: the same modes, offsets and metadata as from a broker.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;

@@ -171,8 +171,11 @@ mod tests {
         finds(
             &["region"],
             &[("value.format", "debezium-json")],
-            &["error[TW0303]: connector \"upsert-kafka\" cannot use format \"debezium-json\", which has changes of its own \
-               (use json, csv or raw)"],
+            &[
+                "error[TW0303]: connector \"upsert-kafka\" cannot use format \"debezium-json\", which has changes of its own \
+                 (use json, csv or raw)",
+                "error[TW0305]: unknown format \"debezium-json\" (there are json, csv, raw, parquet)",
+            ],
         );
         finds(
             &["region"],
