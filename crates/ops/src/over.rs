@@ -144,7 +144,8 @@ impl OverOperator {
             return time <= own_watermark;
         }
         // What this row's own watermark has let pass counts as passed, even if the watermark itself is still under way.
-        let passing = self.kept[partition].waiting.range(..=(own_watermark, i64::MAX, RowId::MAX)).map(|(_, time, _)| *time).max();
+        let passing =
+            self.kept[partition].waiting.range(..=(own_watermark, i64::MAX, RowId::MAX)).map(|(_, time, _)| *time).max();
         let last = self.partitions.last_time(partition).max(passing.unwrap_or(i64::MIN));
         time <= last
     }

@@ -1,7 +1,8 @@
 //! Top-N and deduplication within windows.
 //!
 //! Emits once for each window, when the watermark reaches its last instant: windows in order of that instant; their
-//! partitions by first arrival, rows by rank. Ties: earlier arrival first.
+//! partitions by first arrival, rows by rank. Ties: earlier arrival first, or the latest where the newest
+//! row by event time is wanted.
 //!
 //! Late rows: those of windows that the row's own watermark or the operator's has closed; dropped and counted.
 //!
@@ -106,10 +107,12 @@ impl WindowTopNOperator {
         let ids = window.rows.apply(&kept_batch, &kept_keys)?;
         let mut gone: Vec<(RowId, usize)> = vec![];
         let ranking = Ranking { ..self.ranking };
+        let newest_first = self.node.newest_first;
         let window = self.window(time)?;
         for (row, id) in kept.into_iter().zip(ids) {
+            let place = place_of(newest_first, places.of(row), id);
             let partition = window.partition(keys.key(row));
-            partition.add(places.of(row), id);
+            partition.add(&place, id);
             partition.cut(&ranking, |id| gone.push((id, row)));
         }
         for (id, row) in gone {
@@ -132,6 +135,15 @@ impl WindowTopNOperator {
         }
         Ok(())
     }
+}
+
+/// The place of a row: of equal ones the older is in front, or the newer.
+fn place_of(newest_first: bool, place: &[u8], id: RowId) -> Vec<u8> {
+    let mut place = place.to_vec();
+    if newest_first {
+        place.extend_from_slice(&(RowId::MAX - id).to_be_bytes());
+    }
+    place
 }
 
 impl Operator for WindowTopNOperator {
@@ -184,10 +196,12 @@ impl Operator for WindowTopNOperator {
             self.window(time)?.rows.restore(&parts)?;
             for (rows, ids) in self.window(time)?.rows.live_chunks()? {
                 let places = self.order.places(&rows)?;
+                let newest_first = self.node.newest_first;
                 let window = self.window(time)?;
                 let keys = window.rows.keys_of(&rows)?;
                 for (row, id) in ids.into_iter().enumerate() {
-                    window.partition(keys.key(row)).add(places.of(row), id);
+                    let place = place_of(newest_first, places.of(row), id);
+                    window.partition(keys.key(row)).add(&place, id);
                 }
             }
         }

@@ -129,13 +129,14 @@ impl NodeKind {
                 if top.input_updating { " updating" } else { "" }
             ),
             NodeKind::WindowTopN(top) => format!(
-                "{} {:?} partition({:?}) order({:?}) {:?} rank({})",
+                "{} {:?} partition({:?}) order({:?}) {:?} rank({}){}",
                 top.function.name(),
                 top.window,
                 top.partition,
                 top.order,
                 top.range,
-                top.output_rank
+                top.output_rank,
+                if top.newest_first { " newest-first" } else { "" }
             ),
             NodeKind::Deduplicate(dedup) => format!("{:?} keys({:?}) time({:?})", dedup.keep, dedup.keys, dedup.time_column),
             NodeKind::Over(over) => format!(

@@ -65,6 +65,8 @@ pub struct WindowTopN {
     pub order: Vec<SortKey>,
     pub range: RankRange,
     pub output_rank: bool,
+    /// Of rows of equal order the one that came last is the first: the newest row by event time is wanted.
+    pub newest_first: bool,
 }
 
 /// One row for each key, of append-only input: `ROW_NUMBER() … = 1` ordered by a time attribute. Output: the input's columns.
@@ -122,7 +124,7 @@ pub enum OverCall {
     /// ROW_NUMBER, RANK, DENSE_RANK: BIGINT, not null.
     Rank(RankFunction, arrow::datatypes::FieldRef),
     /// The value of `argument` this many rows before, in the order of the partition; that of column `default`, or null, where
-    /// there is none. The frame plays no part.
+    /// there is none or it is null. The frame plays no part.
     Lag {
         argument: usize,
         offset: u64,

@@ -26,18 +26,16 @@ impl Index {
                 self.key_bytes += key.len();
                 self.keys.insert(key.into(), Ids::One(id));
             }
-            Some(ids) => {
-                match ids {
-                    Ids::One(first) => {
-                        *ids = Ids::Many(vec![*first, id]);
-                        self.many_ids += 2;
-                    }
-                    Ids::Many(ids) => {
-                        ids.push(id);
-                        self.many_ids += 1;
-                    }
+            Some(ids) => match ids {
+                Ids::One(first) => {
+                    *ids = Ids::Many(vec![*first, id]);
+                    self.many_ids += 2;
                 }
-            }
+                Ids::Many(ids) => {
+                    ids.push(id);
+                    self.many_ids += 1;
+                }
+            },
         }
     }
 

@@ -1,11 +1,12 @@
 //! The calls of OVER over a sequence of steps.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
 use arrow::buffer::NullBuffer;
 use arrow::compute::kernels::zip::zip;
-use arrow::compute::take;
+use arrow::compute::{is_not_null, take};
 use arrow::datatypes::{DataType, SchemaRef};
-use std::sync::Arc;
 use thalweg_core::Result;
 use thalweg_plan::{OverCall, RankFunction};
 
@@ -95,8 +96,8 @@ impl Calls {
                         None => values,
                         Some(default) => {
                             let default = gathered(rows, &shown_rows, *default)?;
-                            let is_there = BooleanArray::from(wanted.iter().map(Option::is_some).collect::<Vec<_>>());
-                            zip(&is_there, &values, &default)?
+                            // As in Flink, also where the value itself is null.
+                            zip(&is_not_null(&values)?, &values, &default)?
                         }
                     }
                 }

@@ -141,9 +141,9 @@ impl Lowering<'_> {
                     order: rank.order.clone(),
                     range: rank.range,
                     output_rank: rank.is_used,
+                    newest_first: one && !rank.is_used && self.is_newest_of_window(node, &rank.order),
                 };
-                let keys = [rank.partition.as_slice()].concat();
-                (NodeKind::WindowTopN(top), keys, after)
+                (NodeKind::WindowTopN(top), rank.partition.clone(), after)
             }
             (None, Some((time_column, keep))) if one && !rank.is_used && !properties.updating => {
                 let after = Properties {
@@ -193,6 +193,28 @@ impl Lowering<'_> {
         let is_time = self.time_kind(node, time) == Some(TimeKind::Event);
         (!properties.updating && is_time && rank.partition.contains(&start) && rank.partition.contains(&end))
             .then_some(WindowBounds { start, end, time })
+    }
+
+    /// Whether rows are ordered by the time that their window was made of, newest first.
+    fn is_newest_of_window(&self, node: usize, order: &[SortKey]) -> bool {
+        let [SortKey { column, descending: true, .. }] = order else {
+            return false;
+        };
+        let (mut node, mut column) = (node, *column);
+        loop {
+            let this = &self.plan.nodes[node];
+            match &this.kind {
+                NodeKind::AssignWindow(assign) => return assign.time_column == column,
+                NodeKind::Session(session) => return session.aggregates.is_none() && session.time_column == column,
+                NodeKind::Filter(_) => {}
+                NodeKind::Project(project) => match project.exprs[column].as_column() {
+                    Some(inner) => column = inner,
+                    None => return false,
+                },
+                _ => return false,
+            }
+            node = this.inputs[0].node;
+        }
     }
 
     /// The time attribute that alone orders the rows; no column for the order of arrival.

@@ -1,0 +1,3 @@
+-- Currency conversion: exact decimal arithmetic.
+SELECT auction, bidder, 0.908 * price AS price, `dateTime`, extra
+FROM bid;
