@@ -8,6 +8,7 @@ use crate::assign_window::AssignWindowOperator;
 use crate::deduplicate::DeduplicateOperator;
 use crate::filter::FilterOperator;
 use crate::group_aggregate::GroupAggregateOperator;
+use crate::interval_join::IntervalJoinOperator;
 use crate::join::JoinOperator;
 use crate::normalize::NormalizeOperator;
 use crate::over::OverOperator;
@@ -15,11 +16,13 @@ use crate::project::ProjectOperator;
 use crate::session::SessionOperator;
 use crate::set_operation::SetOperationOperator;
 use crate::sink_materialize::SinkMaterializeOperator;
+use crate::temporal_join::TemporalJoinOperator;
 use crate::temporal_sort::TemporalSortOperator;
 use crate::top_n::TopNOperator;
 use crate::union::UnionOperator;
 use crate::unnest::UnnestOperator;
 use crate::window_aggregate::{GlobalWindowAggregate, LocalWindowAggregate, WindowAggregateLayout};
+use crate::window_join::WindowJoinOperator;
 use crate::window_top_n::WindowTopNOperator;
 use crate::{Operator, OperatorContext};
 
@@ -44,6 +47,15 @@ pub fn build(node: &Node, input_schemas: &[SchemaRef], context: &OperatorContext
             Ok(Box::new(GroupAggregateOperator::new(aggregate, input, node.schema.clone(), context.batch_rows)?))
         }
         NodeKind::Join(join) => Ok(Box::new(JoinOperator::new(join, input_schemas, node.schema.clone(), context.batch_rows)?)),
+        NodeKind::IntervalJoin(join) => {
+            Ok(Box::new(IntervalJoinOperator::new(join, input_schemas, node.schema.clone(), context.batch_rows)?))
+        }
+        NodeKind::WindowJoin(join) => {
+            Ok(Box::new(WindowJoinOperator::new(join, input_schemas, node.schema.clone(), context.batch_rows)?))
+        }
+        NodeKind::TemporalJoin(join) => {
+            Ok(Box::new(TemporalJoinOperator::new(join, input_schemas, node.schema.clone(), context.batch_rows)?))
+        }
         NodeKind::TopN(top) => {
             let input = only_input(node, input_schemas)?;
             TopNOperator::create(top, input, node.schema.clone(), context.batch_rows)

@@ -1,8 +1,8 @@
 //! Rows of output as they are collected: weights and marks beside columns.
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::datatypes::SchemaRef;
-use thalweg_core::{Batch, Result};
+use thalweg_core::{Batch, Error, Result};
 
 /// The hidden columns of output rows.
 #[derive(Default)]
@@ -45,4 +45,19 @@ pub(crate) fn without_zeros(batch: Batch) -> Result<Batch> {
         }
         _ => Ok(batch),
     }
+}
+
+/// The rows of an input that takes none back. A row of weight n stands n times.
+/// # Errors
+/// `Internal` when rows are taken back: the planner refuses such inputs.
+pub(crate) fn append_only(batch: Batch) -> Result<Batch> {
+    let Some(weights) = batch.weights.as_ref().filter(|weights| weights.values().iter().any(|weight| *weight != 1)) else {
+        return Ok(batch);
+    };
+    if weights.values().iter().any(|weight| *weight < 0) {
+        return Err(Error::internal("an operator over event time is given rows that are taken back"));
+    }
+    let times = |(row, weight): (u32, &i64)| std::iter::repeat_n(row, *weight as usize);
+    let rows = UInt32Array::from_iter_values((0_u32..).zip(weights.values()).flat_map(times));
+    Ok(batch.take(&rows)?)
 }
