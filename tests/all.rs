@@ -10,6 +10,7 @@ mod docker;
 mod exactly_once;
 mod examples;
 mod house;
+mod nexmark;
 mod pairs;
 mod properties;
 mod real_parts;

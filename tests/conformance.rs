@@ -83,7 +83,7 @@ fn script(case: &Case, folder: &Path) -> String {
 }
 
 /// One text for equal rows: columns in order, keys of nested objects sorted, numbers by value.
-fn canonical(line: &str) -> Result<String, String> {
+pub fn canonical(line: &str) -> Result<String, String> {
     Ok(joined(canonical_columns(line)?.iter()))
 }
 

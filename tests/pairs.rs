@@ -17,6 +17,7 @@ mod query;
 mod render;
 mod rows;
 mod shrink;
+mod times;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -26,12 +27,37 @@ use batch::BatchEngine;
 use executor::Fault;
 use generate::Feature;
 use pair::{Failure, FailureKind, Pair};
+use times::{Theme, TimePair};
 
-const FEATURES: &[Feature] = &[Feature::TopN, Feature::Ranks, Feature::Limit, Feature::Over, Feature::SetOperations];
+const FEATURES: &[Feature] = &[
+    Feature::Joins,
+    Feature::TopN,
+    Feature::Ranks,
+    Feature::Limit,
+    Feature::Over,
+    Feature::SetOperations,
+    Feature::In,
+    Feature::Exists,
+    Feature::Scalar,
+];
+
+const THEMES: &[Theme] = &[
+    Theme::Window,
+    Theme::WindowTopN,
+    Theme::Session,
+    Theme::OverTime,
+    Theme::FirstOrLast,
+    Theme::SortByTime,
+    Theme::WindowJoin,
+    Theme::IntervalJoin,
+    Theme::TemporalJoin,
+];
 
 /// Failures after which a run stops.
 const FAILURES_MAX: usize = 10;
 const SHRINK_TRIES: usize = 3_000;
+/// Why a lock is never poisoned.
+const FREE: &str = "no panic holds it";
 /// Planners recurse over deep queries.
 const STACK_BYTES: usize = 64 << 20;
 
@@ -50,49 +76,73 @@ fn on_big_stacks<T: Send>(threads: usize, work: impl Fn() -> T + Sync) -> Vec<T>
     })
 }
 
-/// The failing pair made small, with its seed.
-fn report(seed: u64, pair: Pair, failure: &Failure, engine: &BatchEngine, fault: Option<Fault>) -> String {
-    let alike = |pair: &Pair| pair.check(engine, fault).is_err_and(|other| other.is_like(failure));
-    let small = shrink::shrink(pair, SHRINK_TRIES, alike);
-    let failure = small.check(engine, fault).err().unwrap_or_else(|| failure.clone());
-    format!("PAIRS=1 PAIRS_SEED={seed}: {:?}: {}\n{}", failure.kind, failure.text, small.show())
-}
-
-#[test]
-fn streaming_is_batch_after_every_epoch() {
+/// Tries as many pairs as wished on all cores. Of failures that say the same only the first is shown, made small by `shown`.
+fn try_all<P>(
+    draw: impl Fn(u64) -> P + Sync,
+    check: impl Fn(&P, &BatchEngine) -> Result<(), Failure> + Sync,
+    shown: impl Fn(P, &Failure, &BatchEngine) -> String + Sync,
+) {
     let (count, first) = (number("PAIRS", 500), number("PAIRS_SEED", 1));
     let next = AtomicU64::new(0);
-    let failures: Mutex<Vec<String>> = Mutex::default();
+    let shown_texts: Mutex<Vec<String>> = Mutex::default();
+    let gists: Mutex<BTreeMap<String, u64>> = Mutex::default();
     let without_answer: Mutex<BTreeMap<String, u64>> = Mutex::default();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     on_big_stacks(threads, || {
         let engine = BatchEngine::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= count || failures.lock().expect("no panic holds it").len() >= FAILURES_MAX {
+            if index >= count || shown_texts.lock().expect(FREE).len() >= FAILURES_MAX {
                 return;
             }
-            let seed = first + index;
-            let pair = generate::pair(seed, FEATURES);
-            match pair.check(&engine, None) {
-                Ok(()) => {}
-                Err(Failure { kind: FailureKind::NoAnswer, text }) => {
-                    let gist = text.lines().next().unwrap_or_default().chars().take(120).collect();
-                    *without_answer.lock().expect("no panic holds it").entry(gist).or_default() += 1;
-                }
-                Err(failure) => {
-                    let text = report(seed, pair, &failure, &engine, None);
-                    failures.lock().expect("no panic holds it").push(text);
-                }
+            let pair = draw(first + index);
+            let Err(failure) = check(&pair, &engine) else { continue };
+            if failure.kind == FailureKind::NoAnswer {
+                *without_answer.lock().expect(FREE).entry(failure.gist()).or_default() += 1;
+                continue;
+            }
+            let is_new = {
+                let mut gists = gists.lock().expect(FREE);
+                let times = gists.entry(failure.gist()).or_default();
+                *times += 1;
+                *times == 1 || failure.kind == FailureKind::Difference
+            };
+            if is_new {
+                let text = shown(pair, &failure, &engine);
+                shown_texts.lock().expect(FREE).push(format!("PAIRS=1 PAIRS_SEED={}: {text}", first + index));
             }
         }
     });
-    let without_answer = without_answer.into_inner().expect("no panic holds it");
-    let failures = failures.into_inner().expect("no panic holds it");
-    assert!(failures.is_empty(), "{} pairs failed:\n\n{}", failures.len(), failures.join("\n\n"));
+    let (gists, without_answer) = (gists.into_inner().expect(FREE), without_answer.into_inner().expect(FREE));
+    let shown_texts = shown_texts.into_inner().expect(FREE);
+    assert!(gists.is_empty(), "pairs failed: {gists:#?}\n\n{}", shown_texts.join("\n\n"));
     // What DataFusion cannot answer is no test; a few are the price of drawing freely.
     let lost: u64 = without_answer.values().sum();
     assert!(lost * 20 <= count.max(20), "{lost} of {count} pairs have no answer to compare with: {without_answer:#?}");
+}
+
+#[test]
+fn streaming_is_batch_after_every_epoch() {
+    let show = |pair: Pair, failure: &Failure, engine: &BatchEngine| {
+        let small =
+            shrink::shrink(pair, SHRINK_TRIES, |pair| pair.check(engine, None).is_err_and(|other| other.is_like(failure)));
+        let failure = small.check(engine, None).err().unwrap_or_else(|| failure.clone());
+        format!("{:?}: {}\n{}", failure.kind, failure.text, small.show())
+    };
+    try_all(|seed| generate::pair(seed, FEATURES), |pair, engine| pair.check(engine, None), show);
+}
+
+#[test]
+fn event_time_gives_the_batch_answer_in_the_end() {
+    let show = |mut pair: TimePair, failure: &Failure, engine: &BatchEngine| {
+        let alike = |pair: &TimePair| pair.check(engine).is_err_and(|other| other.is_like(failure));
+        while let Some(simpler) = pair.simpler().into_iter().find(alike) {
+            pair = simpler;
+        }
+        let failure = pair.check(engine).err().unwrap_or_else(|| failure.clone());
+        format!("{:?}: {}\n{}", failure.kind, failure.text, pair.show())
+    };
+    try_all(|seed| times::pair(seed, THEMES), |pair, engine| pair.check(engine), show);
 }
 
 /// The check finds what is put in on purpose, and shows it small.

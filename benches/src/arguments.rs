@@ -15,7 +15,7 @@ Measures the thalweg program: CPU-seconds per million Nexmark events, cold start
   --seed N            of the generator (default 1)
   --thalweg PATH      the program to measure (default target/release/thalweg)
   --data DIR          where events and SQL files are kept between runs (default target/bench-data)
-  --only A,B          some of: q0, q1, q2, tumble, q14, q21, q22, check, cold, idle (default all)
+  --only A,B          some of: q0 to q23, tumble, check, cold, idle (default all)
   --parallelism A,B   lanes to run each query with (default 1,2)
   --repeat N          runs of each query, of which the one with the least CPU counts (default 2)
   --json              print the figures as one JSON object
@@ -162,9 +162,7 @@ mod tests {
 
     #[test]
     fn the_help_names_every_option_and_measurement() {
-        for name in
-            OPTIONS.iter().copied().chain(QUERIES.iter().map(|query| query.name)).chain(OTHER_MEASUREMENTS.iter().copied())
-        {
+        for name in OPTIONS.iter().chain(OTHER_MEASUREMENTS).chain(&["q0 to q23", "tumble"]) {
             assert!(HELP.contains(name), "{name} is missing in the help");
         }
     }

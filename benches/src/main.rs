@@ -107,6 +107,17 @@ impl Bench {
         Ok(path)
     }
 
+    /// Makes room for what a query writes, and puts the side input of q13 in place: a row for every third of the first auctions.
+    pub fn clear_outputs(&self, query: &str) -> Result<()> {
+        let lake = self.folder.join(format!("lake-{query}"));
+        if lake.exists() {
+            fs::remove_dir_all(&lake).map_err(|error| file_error("remove", &lake, error))?;
+        }
+        let side_input = absolute_folder(&self.folder.join("side_input"))?.join("part-0.csv");
+        let rows: String = (0..10_000).step_by(3).map(|key| format!("{key},side {key}\n")).collect();
+        fs::write(&side_input, rows).map_err(|error| file_error("write", &side_input, error))
+    }
+
     /// Where the standard error of one measurement goes.
     pub fn log(&self, name: &str) -> PathBuf {
         self.sql.join(format!("{name}.log"))

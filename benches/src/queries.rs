@@ -1,7 +1,4 @@
-//! The measured queries, in Flink's dialect: the same text runs there.
-//!
-//! They are Nexmark's (github.com/nexmark/nexmark) over one table of nested rows and the view `bid`, into a sink that drops
-//! its rows. In q14 the reference counts a letter by a user-defined function; here two built-in functions do it.
+//! The measured queries: those of `sql-examples/nexmark`, into a sink that drops their rows.
 
 use std::path::Path;
 
@@ -9,81 +6,67 @@ pub struct Query {
     /// As on the command line.
     pub name: &'static str,
     pub exercises: &'static str,
-    sink_columns: &'static str,
-    select: &'static str,
+    sql: &'static str,
 }
 
-pub const QUERIES: &[Query] = &[
-    Query {
-        name: "q0",
-        exercises: "read, decode, pass on",
-        sink_columns: "auction BIGINT, bidder BIGINT, price BIGINT, ts TIMESTAMP(3), extra STRING",
-        select: "SELECT auction, bidder, price, ts, extra FROM bid",
-    },
-    Query {
-        name: "q1",
-        exercises: "decimal arithmetic",
-        sink_columns: "auction BIGINT, bidder BIGINT, price DECIMAL(23, 3), ts TIMESTAMP(3), extra STRING",
-        select: "SELECT auction, bidder, 0.908 * price AS price, ts, extra FROM bid",
-    },
-    Query {
-        name: "q2",
-        exercises: "selective filter",
-        sink_columns: "auction BIGINT, price BIGINT",
-        select: "SELECT auction, price FROM bid WHERE MOD(auction, 123) = 0",
-    },
-    Query {
-        name: "tumble",
-        exercises: "windowed count per auction",
-        sink_columns: "auction BIGINT, window_start TIMESTAMP(3), window_end TIMESTAMP(3), bids BIGINT",
-        select: "SELECT auction, window_start, window_end, COUNT(*) AS bids
-FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '10' SECOND))
-GROUP BY auction, window_start, window_end",
-    },
-    Query {
-        name: "q14",
-        exercises: "calendar and text functions",
-        sink_columns: "auction BIGINT, bidder BIGINT, price DECIMAL(23, 3), bid_time_type STRING, ts TIMESTAMP(3), \
-                       extra STRING, c_count BIGINT",
-        select: "SELECT auction, bidder, 0.908 * price AS price,
-  CASE WHEN HOUR(ts) >= 8 AND HOUR(ts) <= 18 THEN 'dayTime'
-       WHEN HOUR(ts) <= 6 OR HOUR(ts) >= 20 THEN 'nightTime'
-       ELSE 'otherTime' END AS bid_time_type,
-  ts, extra, CAST(CHAR_LENGTH(extra) - CHAR_LENGTH(REPLACE(extra, 'c', '')) AS BIGINT) AS c_count
-FROM bid
-WHERE 0.908 * price > 1000000 AND 0.908 * price < 50000000",
-    },
-    Query {
-        name: "q21",
-        exercises: "regular expressions",
-        sink_columns: "auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, channel_id STRING",
-        select: "SELECT auction, bidder, price, channel,
-  CASE LOWER(channel)
-    WHEN 'apple' THEN '0' WHEN 'google' THEN '1' WHEN 'facebook' THEN '2' WHEN 'baidu' THEN '3'
-    ELSE REGEXP_EXTRACT(url, '(&|^)channel_id=([^&]*)', 2) END AS channel_id
-FROM bid
-WHERE REGEXP_EXTRACT(url, '(&|^)channel_id=([^&]*)', 2) IS NOT NULL
-  OR LOWER(channel) IN ('apple', 'google', 'facebook', 'baidu')",
-    },
-    Query {
-        name: "q22",
-        exercises: "splitting text",
-        sink_columns: "auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, dir1 STRING, dir2 STRING, dir3 STRING",
-        select: "SELECT auction, bidder, price, channel,
-  SPLIT_INDEX(url, '/', 3) AS dir1, SPLIT_INDEX(url, '/', 4) AS dir2, SPLIT_INDEX(url, '/', 5) AS dir3
-FROM bid",
-    },
-];
+const TABLES: &str = include_str!("../../sql-examples/nexmark/tables.sql");
+
+macro_rules! nexmark {
+    ($($name:literal: $exercises:literal,)*) => {
+        &[
+            $(Query {
+                name: $name,
+                exercises: $exercises,
+                sql: include_str!(concat!("../../sql-examples/nexmark/", $name, ".sql")),
+            },)*
+            Query { name: "tumble", exercises: "windowed count per auction", sql: TUMBLE },
+        ]
+    };
+}
+
+pub const QUERIES: &[Query] = nexmark! {
+    "q0": "read, decode, pass on",
+    "q1": "decimal arithmetic",
+    "q2": "selective filter",
+    "q3": "join that keeps both sides",
+    "q4": "join, aggregate of an aggregate, retractions",
+    "q5": "sliding windows, join of windows",
+    "q6": "OVER on an updating input",
+    "q7": "windows joined back to rows",
+    "q8": "join of two windows",
+    "q9": "join, first by rank",
+    "q10": "lake with partitions",
+    "q11": "sessions",
+    "q12": "windows by the clock",
+    "q13": "lookup join",
+    "q14": "calendar and text functions",
+    "q15": "distinct counts, one hot group",
+    "q16": "distinct counts, many groups",
+    "q17": "many small groups",
+    "q18": "last row of each key",
+    "q19": "top ten with rank shifts",
+    "q20": "wide join",
+    "q21": "regular expressions",
+    "q22": "splitting text",
+    "q23": "join of a join",
+};
+
+const TUMBLE: &str = "\
+SELECT auction, window_start, window_end, COUNT(*) AS bids
+FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '10' SECOND))
+GROUP BY auction, window_start, window_end;
+";
 
 impl Query {
-    /// A whole file: source, view, sink, INSERT.
-    pub fn script(&self, data: &Path) -> String {
-        format!(
-            "{}\nCREATE TABLE dropped ({}) WITH ('connector' = 'blackhole');\n\nINSERT INTO dropped\n{};\n",
-            source(data),
-            self.sink_columns,
-            self.select
-        )
+    /// A whole file: source, views, and the query as an INSERT. What a query writes or reads beside the events is in `folder`.
+    pub fn script(&self, data: &Path, folder: &Path) -> String {
+        let mut statements: Vec<String> = self.sql.split_inclusive(";\n").map(without_comments).collect();
+        if let Some(last) = statements.last_mut().filter(|last| last.starts_with("SELECT")) {
+            last.insert_str(0, "CREATE TABLE dropped WITH ('connector' = 'blackhole') AS\n");
+        }
+        let text = format!("{}\n{}", tables(data), statements.join("\n"));
+        let lake = folder.join(format!("lake-{}", self.name));
+        text.replace("'${NEXMARK_LAKE}'", &quoted(&lake)).replace("'${NEXMARK_SIDE_INPUT}'", &quoted(&folder.join("side_input")))
     }
 }
 
@@ -92,35 +75,21 @@ pub fn window_check_script(data: &Path) -> String {
     format!(
         "{}
 SELECT window_start, window_end, COUNT(*) AS bids
-FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '10' SECOND))
+FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '10' SECOND))
 GROUP BY window_start, window_end;
 ",
-        source(data)
+        tables(data)
     )
 }
 
-/// The table of nested rows and the view of its bids.
-fn source(data: &Path) -> String {
-    format!(
-        "\
-CREATE TABLE event (
-  event_type INT,
-  person ROW<id BIGINT, name STRING, emailAddress STRING, creditCard STRING, city STRING, state STRING,
-             `dateTime` TIMESTAMP(3), extra STRING>,
-  auction ROW<id BIGINT, itemName STRING, description STRING, initialBid BIGINT, reserve BIGINT,
-              `dateTime` TIMESTAMP(3), expires TIMESTAMP(3), seller BIGINT, category BIGINT, extra STRING>,
-  bid ROW<auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, url STRING,
-          `dateTime` TIMESTAMP(3), extra STRING>,
-  ts AS CASE event_type WHEN 0 THEN person.`dateTime` WHEN 1 THEN auction.`dateTime` ELSE bid.`dateTime` END,
-  WATERMARK FOR ts AS ts - INTERVAL '4' SECOND
-) WITH ('connector' = 'filesystem', 'path' = {}, 'format' = 'json');
+/// The table of nested rows and its views.
+fn tables(data: &Path) -> String {
+    TABLES.replace("'${NEXMARK_EVENTS}'", &quoted(data))
+}
 
-CREATE VIEW bid AS
-SELECT bid.auction, bid.bidder, bid.price, bid.channel, bid.url, ts, bid.extra
-FROM event WHERE event_type = 2;
-",
-        quoted(data)
-    )
+fn without_comments(statement: &str) -> String {
+    let is_sql = |line: &&str| !line.starts_with("--") && !line.is_empty();
+    statement.lines().filter(is_sql).map(|line| format!("{line}\n")).collect()
 }
 
 /// A path as a SQL string.
@@ -133,11 +102,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_script_is_one_source_one_view_one_sink_one_insert() {
+    fn a_script_writes_once_and_knows_its_folders() {
         for query in QUERIES {
-            let script = query.script(Path::new("/a/b"));
-            assert_eq!(script.matches(';').count(), 4, "{}", query.name);
-            assert!(script.contains("'path' = '/a/b'"), "{}", query.name);
+            let script = query.script(Path::new("/a/b"), Path::new("/c"));
+            let writes = script.matches("INSERT INTO").count() + script.matches(" AS\nSELECT").count();
+            // Views are written alike.
+            assert_eq!(writes - script.matches("CREATE VIEW").count(), 1, "{}: {script}", query.name);
+            assert!(script.contains("'path' = '/a/b'") && !script.contains("${"), "{}", query.name);
         }
     }
 

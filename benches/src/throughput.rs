@@ -35,11 +35,15 @@ impl Throughput {
 
 /// Runs a query `repeat` times. The run with the least CPU time counts, as other work on the machine only ever adds.
 pub fn best_of(bench: &Bench, query: &'static Query, data: &DataSet, parallelism: u32, repeat: u32) -> Result<Throughput> {
-    let file = bench.write_sql(query.name, &query.script(&data.folder))?;
+    let file = bench.write_sql(query.name, &query.script(&data.folder, &bench.folder))?;
     let name = format!("{}-{parallelism}", query.name);
-    let mut best = measure_run(bench, &name, &file, parallelism)?;
+    let measure = || {
+        bench.clear_outputs(query.name)?;
+        measure_run(bench, &name, &file, parallelism)
+    };
+    let mut best = measure()?;
     for _ in 1..repeat {
-        let next = measure_run(bench, &name, &file, parallelism)?;
+        let next = measure()?;
         if next.cpu_seconds < best.cpu_seconds {
             best = next;
         }

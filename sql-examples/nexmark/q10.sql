@@ -10,5 +10,6 @@ CREATE TABLE lake (
 ) PARTITIONED BY (dt, hm) WITH ('connector' = 'filesystem', 'path' = '${NEXMARK_LAKE}', 'format' = 'json');
 
 INSERT INTO lake
-SELECT auction, bidder, price, `dateTime`, extra, DATE_FORMAT(`dateTime`, 'yyyy-MM-dd'), DATE_FORMAT(`dateTime`, 'HH:mm')
+SELECT auction, bidder, price, `dateTime`, extra,
+       DATE_FORMAT(`dateTime`, 'yyyy-MM-dd') AS dt, DATE_FORMAT(`dateTime`, 'HH:mm') AS hm
 FROM bid;

@@ -25,6 +25,9 @@ def statements(name):
 
 
 def type_text(data_type):
+    from pyflink.table.types import DecimalType
+    if isinstance(data_type, DecimalType):
+        return "DECIMAL(%d, %d)" % (data_type.precision, data_type.scale)
     text = re.sub(r"\*(ROWTIME|PROCTIME)\*|NOT NULL", "", str(data_type)).strip()
     return "STRING" if text.startswith("VarChar") else text
 

@@ -35,6 +35,14 @@ impl Integral {
     }
 }
 
+impl Integral {
+    /// A row that is there more often than in `whole`.
+    pub fn beyond(&self, whole: &Integral) -> Option<String> {
+        let more = |(row, count): &(&Vec<String>, &i64)| **count > whole.0.get(*row).copied().unwrap_or(0);
+        self.0.iter().find(more).map(|(row, _)| row.join(", "))
+    }
+}
+
 /// Both multisets where they differ, or `None`.
 pub fn difference(expected: &Integral, got: &Integral) -> Option<String> {
     if expected == got {

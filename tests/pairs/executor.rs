@@ -78,8 +78,9 @@ pub struct Executor {
     full_snapshot_next: bool,
     epoch: u64,
     started: bool,
-    /// Watermarks of a table's partitions, one for each lane, by node.
+    /// The watermarks of a source's partitions, by node.
     generators: HashMap<usize, Vec<WatermarkGenerator>>,
+    partitions: u32,
     /// Tables whose rows have weights: what the view over them groups by is passed on as it is.
     weighted: HashSet<String>,
     /// What left each node since [`Executor::take_outputs`]: rows with weights.
@@ -90,6 +91,8 @@ pub struct Executor {
 
 pub struct ExecutorOptions {
     pub lanes: u32,
+    /// Of each table; those of a lane are dealt out in turn.
+    pub partitions: u32,
     pub seed: u64,
     pub batch_rows: usize,
     pub weighted: HashSet<String>,
@@ -114,6 +117,7 @@ impl Executor {
             epoch: 0,
             started: false,
             generators: HashMap::new(),
+            partitions: options.partitions,
             weighted: options.weighted,
             outputs,
             fault: options.fault,
@@ -226,9 +230,10 @@ impl Executor {
         }
     }
 
-    /// Rows of a table, all of its physical columns, to one lane. They wait in the queues.
-    pub fn push(&mut self, table: &str, lane: u32, batch: &Batch) -> Result<()> {
+    /// Rows of a table's partition, all of its physical columns. They wait in the queues.
+    pub fn push(&mut self, table: &str, partition: u32, batch: &Batch) -> Result<()> {
         self.start()?;
+        let lane = partition % self.lanes;
         for index in 0..self.plan.nodes.len() {
             let NodeKind::Source(source) = &self.plan.nodes[index].kind else { continue };
             if source.table.name != table {
@@ -251,12 +256,12 @@ impl Executor {
             let watermark = source.watermark.clone();
             let mut batch = batch.with_rows(rows);
             if let Some(watermark) = watermark {
-                let lanes = self.lanes as usize;
+                let partitions = self.partitions as usize;
                 let generators = self
                     .generators
                     .entry(index)
-                    .or_insert_with(|| vec![WatermarkGenerator::new(&watermark, DEFAULT_MAX_FUTURE_MS); lanes]);
-                let made = generators[lane as usize].advance(batch.rows.clone(), None)?;
+                    .or_insert_with(|| vec![WatermarkGenerator::new(&watermark, DEFAULT_MAX_FUTURE_MS); partitions]);
+                let made = generators[partition as usize].advance(batch.rows.clone(), None)?;
                 batch.row_watermarks = made.row_watermarks;
             }
             self.emit(index, lane, batch)?;
@@ -558,12 +563,6 @@ impl Executor {
     /// Begins anew from the last snapshot, in so many lanes.
     pub fn restart(&mut self, lanes: u32) -> Result<()> {
         assert!(self.ready.is_empty(), "lanes restart between epochs");
-        // A partition goes on where it stood; without one a lane waits for nothing.
-        for generators in self.generators.values_mut() {
-            let least = generators.iter().map(WatermarkGenerator::current).min().unwrap_or(EventTime::MIN);
-            generators.resize(lanes as usize, generators[0].clone());
-            generators.iter_mut().for_each(|generator| generator.restore(least));
-        }
         self.lanes = lanes;
         self.full_snapshot_next = self.stored_lanes != lanes;
         self.build()?;

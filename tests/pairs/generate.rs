@@ -416,6 +416,8 @@ impl Generator<'_> {
             order.truncate(1);
         }
         let partition = self.partition(&columns);
+        let has_lag = calls.iter().any(|call| matches!(call, OverCall::Lag(..)));
+        let input = if has_lag { Query::Distinct { input: Box::new(input) } } else { input };
         Query::Over { input: Box::new(input), partition, order, frame, calls }
     }
 

@@ -18,6 +18,9 @@ use super::query::{Column, Query, Scope};
 use super::render::{Dialect, render, render_shared, type_name};
 use super::rows::{Event, Life, Table, events, value_text};
 
+/// Partitions of each table.
+const PARTITIONS: u32 = 4;
+
 #[derive(Clone, PartialEq, Debug)]
 pub struct Pair {
     pub tables: Vec<Table>,
@@ -62,17 +65,26 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn new(kind: FailureKind, text: impl Into<String>) -> Self {
+    pub fn new(kind: FailureKind, text: impl Into<String>) -> Self {
         Failure { kind, text: text.into() }
     }
 
-    /// Whether another failure is likely the same: the message without its numbers.
+    pub fn of_panic(panic: &(dyn std::any::Any + Send)) -> Self {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_string()));
+        Failure::new(FailureKind::Panic, text.unwrap_or_else(|| "a panic without words".to_string()))
+    }
+
+    /// What it is about: the message without what varies. Differing rows have nothing in common.
+    pub fn gist(&self) -> String {
+        let line = self.text.lines().next().unwrap_or_default();
+        let is_kept = |letter: &char| !letter.is_ascii_digit() && !"abcdef".contains(*letter);
+        format!("{:?}: {}", self.kind, line.chars().filter(is_kept).take(60).collect::<String>())
+    }
+
+    /// Whether another failure is likely the same.
     pub fn is_like(&self, other: &Failure) -> bool {
-        let gist = |failure: &Failure| -> String {
-            let line = failure.text.lines().next().unwrap_or_default();
-            line.chars().filter(|letter| !letter.is_ascii_digit() && !"abcdef".contains(*letter)).take(60).collect()
-        };
-        self.kind == other.kind && (self.kind == FailureKind::Difference || gist(self) == gist(other))
+        self.kind == other.kind && (self.kind == FailureKind::Difference || self.gist() == other.gist())
     }
 }
 
@@ -96,10 +108,18 @@ impl Pair {
         self.scope(&self.declared()).is_some()
     }
 
+    fn reads(&self, table: usize) -> bool {
+        fn reads(query: &Query, wanted: usize) -> bool {
+            matches!(query, Query::Table { table, .. } if *table == wanted)
+                || query.parts().into_iter().any(|part| reads(part, wanted))
+        }
+        self.shared.iter().chain([&self.query]).any(|query| reads(query, table))
+    }
+
     /// The statements before the query: tables, and views over those whose rows are taken back.
     fn declarations(&self) -> String {
         let mut text = String::new();
-        for (index, table) in self.tables.iter().enumerate() {
+        for (index, table) in self.tables.iter().enumerate().filter(|(index, _)| self.reads(*index)) {
             let columns: Vec<String> =
                 table.columns.iter().map(|column| format!("{} {}", column.name, sql_type(column))).collect();
             let name = if table.updating { format!("t{index}_rows") } else { format!("t{index}") };
@@ -157,6 +177,8 @@ impl Pair {
             self.run.batch_rows,
             self.run.seed
         );
+        let batch: String = self.sql(Dialect::Batch).split_whitespace().collect::<Vec<_>>().join(" ");
+        let _ = writeln!(text, "-- in the batch engine: {batch}");
         text
     }
 
@@ -181,11 +203,7 @@ impl Pair {
     pub fn check(&self, engine: &BatchEngine, fault: Option<Fault>) -> Result<(), Failure> {
         match std::panic::catch_unwind(AssertUnwindSafe(|| self.check_unguarded(engine, fault))) {
             Ok(result) => result,
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().cloned();
-                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_string()));
-                Err(Failure::new(FailureKind::Panic, text.unwrap_or_else(|| "a panic without words".to_string())))
-            }
+            Err(panic) => Err(Failure::of_panic(panic.as_ref())),
         }
     }
 
@@ -195,8 +213,14 @@ impl Pair {
         let weighted: HashSet<String> =
             (0..self.tables.len()).filter(|table| self.tables[*table].updating).map(|table| format!("t{table}_rows")).collect();
         let failed = |error: thalweg_core::Error| Failure::new(FailureKind::Error, error.full_message());
-        let options =
-            ExecutorOptions { lanes: self.run.lanes[0], seed: self.run.seed, batch_rows: self.run.batch_rows, weighted, fault };
+        let options = ExecutorOptions {
+            lanes: self.run.lanes[0],
+            partitions: PARTITIONS,
+            seed: self.run.seed,
+            batch_rows: self.run.batch_rows,
+            weighted,
+            fault,
+        };
         let mut executor = Executor::new(plan, options).map_err(failed)?;
         let watch = NodeWatch::new(executor.plan(), &self.tables);
         let mut integrals: Vec<Integral> = executor.plan().nodes.iter().map(|_| Integral::default()).collect();
@@ -207,10 +231,9 @@ impl Pair {
             if self.run.restarts && epoch > 0 {
                 executor.restart(self.run.lanes[epoch]).map_err(failed)?;
             }
-            let lanes = self.run.lanes[if self.run.restarts { epoch } else { 0 }];
             let now: Vec<Event> = all.iter().filter(|event| (start..*cut).contains(&event.moment)).copied().collect();
             start = *cut;
-            self.feed(&mut executor, &now, lanes).map_err(failed)?;
+            self.feed(&mut executor, &now).map_err(failed)?;
             executor.run().map_err(failed)?;
             if self.run.restarts {
                 executor.snapshot().map_err(failed)?;
@@ -247,18 +270,21 @@ impl Pair {
         }
     }
 
-    /// Changes in order; neighbours of one table and lane are one batch.
-    fn feed(&self, executor: &mut Executor, events: &[Event], lanes: u32) -> thalweg_core::Result<()> {
-        let lane_of = |event: &Event| {
+    /// Changes in order; neighbours of one partition are one batch.
+    fn feed(&self, executor: &mut Executor, events: &[Event]) -> thalweg_core::Result<()> {
+        let partition_of = |event: &Event| {
             let life = &self.lives[event.life];
             // Changes of one row come from one partition.
-            if self.tables[life.table].updating { life.values[0].unwrap_or(0) as u32 % lanes } else { event.life as u32 % lanes }
+            let number = if self.tables[life.table].updating { life.values[0].unwrap_or(0) as u32 } else { event.life as u32 };
+            number % PARTITIONS
         };
         let mut rest = events;
         while let Some(first) = rest.first() {
             let table = self.lives[first.life].table;
-            let together =
-                rest.iter().take_while(|event| self.lives[event.life].table == table && lane_of(event) == lane_of(first)).count();
+            let together = rest
+                .iter()
+                .take_while(|event| self.lives[event.life].table == table && partition_of(event) == partition_of(first))
+                .count();
             let (now, later) = rest.split_at(together.min(self.run.batch_rows));
             rest = later;
             let rows = self.tables[table].batch(now.iter().map(|event| &self.lives[event.life]));
@@ -270,7 +296,7 @@ impl Pair {
             } else {
                 format!("t{table}")
             };
-            executor.push(&name, lane_of(first), &batch)?;
+            executor.push(&name, partition_of(first), &batch)?;
         }
         Ok(())
     }

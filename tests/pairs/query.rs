@@ -269,6 +269,10 @@ impl Query {
             Query::Over { input, partition, order, calls, .. } => {
                 let from = input.columns(scope)?;
                 let known = partition.iter().chain(order.iter().map(|key| &key.column)).all(|name| find(&from, name).is_some());
+                // Rows of equal order share the value of LAG, as in Flink: only of rows that all differ it is the same in SQL.
+                if calls.iter().any(|call| matches!(call, OverCall::Lag(..))) && !matches!(**input, Query::Distinct { .. }) {
+                    return None;
+                }
                 let mut columns = from.clone();
                 for call in calls {
                     columns.push(match call {

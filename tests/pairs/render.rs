@@ -184,7 +184,7 @@ impl Renderer<'_> {
                 let names = inner.names();
                 let visible: Vec<Name> = inner.items.iter().map(|(name, _)| name.clone()).collect();
                 let over = self.over(partition, order, Frame::Default, &names);
-                inner.items.push(("rn".to_string(), format!("{}() {over}", rank_name(*function))));
+                inner.items.push(("rn".to_string(), self.rank(*function, &over)));
                 let mut block = self.wrapped(Rendered::Block(inner));
                 let place = block.items.pop().map(|(_, text)| text).unwrap_or_default();
                 debug_assert_eq!(block.items.len(), visible.len());
@@ -223,7 +223,7 @@ impl Renderer<'_> {
                         }
                         OverCall::Rank(function, name) => {
                             let over = self.over(partition, order, Frame::Default, &names);
-                            (name, format!("{}() {over}", rank_name(*function)))
+                            (name, self.rank(*function, &over))
                         }
                         OverCall::Lag(argument, offset, name) => {
                             let over = self.over(partition, order, Frame::Default, &names);
@@ -361,6 +361,9 @@ impl Renderer<'_> {
             let columns: Vec<&str> = partition.iter().map(|name| names[name].as_str()).collect();
             parts.push(format!("PARTITION BY {}", columns.join(", ")));
         }
+        // DataFusion misjudges the order of what comes out where a column is in both lists; in the order it decides nothing.
+        let deciding: Vec<SortKey> = order.iter().filter(|key| !partition.contains(&key.column)).cloned().collect();
+        let order = if self.dialect == Dialect::Batch && !deciding.is_empty() { &deciding } else { order };
         parts.push(format!("ORDER BY {}", self.order(order, names)));
         match frame {
             Frame::Default => {}
@@ -368,6 +371,19 @@ impl Renderer<'_> {
             Frame::Rows(rows) => parts.push(format!("ROWS BETWEEN {rows} PRECEDING AND CURRENT ROW")),
         }
         format!("OVER ({})", parts.join(" "))
+    }
+
+    fn rank(&self, function: Rank, over: &str) -> String {
+        let name = match function {
+            Rank::RowNumber => "ROW_NUMBER",
+            Rank::Rank => "RANK",
+            Rank::DenseRank => "DENSE_RANK",
+        };
+        match self.dialect {
+            Dialect::Flink => format!("{name}() {over}"),
+            // There the ranks are unsigned, and what is computed with them is of other types.
+            Dialect::Batch => format!("CAST({name}() {over} AS BIGINT)"),
+        }
     }
 
     fn order(&self, order: &[SortKey], names: &HashMap<Name, String>) -> String {
@@ -420,6 +436,10 @@ impl Renderer<'_> {
     fn expr(&self, expr: &Expr, names: &HashMap<Name, String>) -> String {
         let inner = |expr: &Expr| match expr {
             Expr::Arithmetic(..) | Expr::And(_) | Expr::Or(_) | Expr::Concat(..) => format!("({})", self.expr(expr, names)),
+            // A column may stand for what another SELECT computes.
+            Expr::Column(name) if names.get(name).is_some_and(|text| text.contains(' ')) => {
+                format!("({})", self.expr(expr, names))
+            }
             _ => self.expr(expr, names),
         };
         match expr {
@@ -465,14 +485,6 @@ impl Renderer<'_> {
 
 fn is_column(text: &str) -> bool {
     text.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '.' || letter == '_')
-}
-
-fn rank_name(function: Rank) -> &'static str {
-    match function {
-        Rank::RowNumber => "ROW_NUMBER",
-        Rank::Rank => "RANK",
-        Rank::DenseRank => "DENSE_RANK",
-    }
 }
 
 pub fn type_name(data_type: Type) -> &'static str {

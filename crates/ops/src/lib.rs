@@ -3,7 +3,7 @@
 //! The same inputs in the same order give the same outputs in the same order.
 //!
 //! - One per source partition, before any operator: [`WatermarkGenerator`].
-//! - Without state: `Project`, `Filter`, `AssignWindow`, `Union`; with state: `GroupAggregate`; all made by [`build`].
+//! - Without state: `Project`, `Filter`, `AssignWindow`, `Union`; with state: `GroupAggregate`, `Join`; all made by [`build`].
 //! - `Session`: SESSION windows, with an aggregate or without, made by [`build`].
 //! - A window aggregate is two operators: [`build_local`] before the exchange, [`build_global`] behind it; rows of
 //!   [`partial_schema`] pass between them, sent to lanes by [`partition_by_lane`].
@@ -23,10 +23,12 @@ mod group_keys;
 mod interval_join;
 mod join;
 mod key_codec;
+mod keyed_runs;
 mod keyed_table;
 #[cfg(test)]
 mod lane_harness;
 mod local_time;
+mod lookup_join;
 mod normalize;
 mod operator;
 mod over;
@@ -49,7 +51,7 @@ mod window_join;
 mod window_top_n;
 
 pub use aggregate::{AggregateFactory, GroupAccumulator, GroupText};
-pub use build::{build, build_global, build_local, partial_schema};
+pub use build::{build, build_global, build_local, build_lookup_join, partial_schema};
 pub use eval::evaluate;
 pub use exchange::{key_groups, key_hashes, partition_by_lane};
 pub use group_keys::GroupKeys;

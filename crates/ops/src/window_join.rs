@@ -17,6 +17,7 @@ use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOption
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{and, filter_record_batch, take};
 use arrow::datatypes::SchemaRef;
+use hashbrown::HashSet;
 use thalweg_core::{Batch, Epoch, Error, EventTime, Result};
 use thalweg_plan::{JoinKind, WindowBounds, WindowJoin};
 use thalweg_state::{StateDelta, StatePart};
@@ -66,6 +67,8 @@ struct Closed {
     left: Vec<RowId>,
     next: usize,
     piece: Option<Piece>,
+    /// Right rows that have had a match, if those without one come out.
+    matched: HashSet<RowId>,
     /// Right rows without a match, once all left rows are done.
     unmatched: Option<VecDeque<RowId>>,
 }
@@ -138,7 +141,7 @@ impl WindowJoinOperator {
             };
             let sides = [take_out(LEFT)?, take_out(RIGHT)?];
             let left = sides[LEFT].live_ids();
-            self.closed.push_back(Closed { sides, left, next: 0, piece: None, unmatched: None });
+            self.closed.push_back(Closed { sides, left, next: 0, piece: None, matched: HashSet::new(), unmatched: None });
         }
         Ok(())
     }
@@ -152,7 +155,7 @@ impl WindowJoinOperator {
             closed.piece = Some(self.next_piece(&mut closed)?);
         }
         if let Some(mut piece) = closed.piece.take() {
-            self.advance_piece(&mut closed.sides, &mut piece, out)?;
+            self.advance_piece(&closed.sides, &mut closed.matched, &mut piece, out)?;
             if piece.row < piece.rows.num_rows() {
                 closed.piece = Some(piece);
             }
@@ -178,7 +181,13 @@ impl WindowJoinOperator {
         Ok(Piece { rows, keys, can_match, row: 0, candidate: 0, has_match: false })
     }
 
-    fn advance_piece(&self, sides: &mut [Arrangement; 2], piece: &mut Piece, out: &mut Output) -> Result<()> {
+    fn advance_piece(
+        &self,
+        sides: &[Arrangement; 2],
+        matched: &mut HashSet<RowId>,
+        piece: &mut Piece,
+        out: &mut Output,
+    ) -> Result<()> {
         let first_row = piece.row;
         let mut candidates: Vec<(u32, RowId)> = vec![];
         while piece.row < piece.rows.num_rows() && candidates.len() < self.batch_rows {
@@ -204,7 +213,7 @@ impl WindowJoinOperator {
                     pairs.push((row as u32, Some(id)));
                 }
                 if self.sides[RIGHT].keeps_unmatched {
-                    sides[RIGHT].set_count(id, 1);
+                    matched.insert(id);
                 }
             }
             if row < piece.row {
@@ -254,9 +263,9 @@ impl WindowJoinOperator {
 
     /// Sends some of the right rows of a window that have no match; returns whether there were any.
     fn send_unmatched(&self, closed: &mut Closed, out: &mut Output) -> Result<bool> {
-        let right = &closed.sides[RIGHT];
+        let (right, matched) = (&closed.sides[RIGHT], &closed.matched);
         let unmatched =
-            closed.unmatched.get_or_insert_with(|| right.live_ids().into_iter().filter(|id| right.count(*id) == 0).collect());
+            closed.unmatched.get_or_insert_with(|| right.live_ids().into_iter().filter(|id| !matched.contains(id)).collect());
         let count = unmatched.len().min(self.batch_rows);
         let ids: Vec<Option<RowId>> = unmatched.drain(..count).map(Some).collect();
         let width = |side: usize| (0..self.sides[side].schema.fields().len()).collect::<Vec<_>>();
