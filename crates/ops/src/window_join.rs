@@ -67,10 +67,10 @@ struct Closed {
     left: Vec<RowId>,
     next: usize,
     piece: Option<Piece>,
+    /// Right rows that have had a match, if those without one come out.
+    matched: HashSet<RowId>,
     /// Right rows without a match, once all left rows are done.
     unmatched: Option<VecDeque<RowId>>,
-    /// Right rows that have had a match, where that matters.
-    matched: HashSet<RowId>,
 }
 
 /// Some left rows of a window.
@@ -141,7 +141,7 @@ impl WindowJoinOperator {
             };
             let sides = [take_out(LEFT)?, take_out(RIGHT)?];
             let left = sides[LEFT].live_ids();
-            self.closed.push_back(Closed { sides, left, next: 0, piece: None, unmatched: None, matched: HashSet::new() });
+            self.closed.push_back(Closed { sides, left, next: 0, piece: None, matched: HashSet::new(), unmatched: None });
         }
         Ok(())
     }
@@ -263,9 +263,9 @@ impl WindowJoinOperator {
 
     /// Sends some of the right rows of a window that have no match; returns whether there were any.
     fn send_unmatched(&self, closed: &mut Closed, out: &mut Output) -> Result<bool> {
-        let right = &closed.sides[RIGHT];
+        let (right, matched) = (&closed.sides[RIGHT], &closed.matched);
         let unmatched =
-            closed.unmatched.get_or_insert_with(|| right.live_ids().into_iter().filter(|id| !closed.matched.contains(id)).collect());
+            closed.unmatched.get_or_insert_with(|| right.live_ids().into_iter().filter(|id| !matched.contains(id)).collect());
         let count = unmatched.len().min(self.batch_rows);
         let ids: Vec<Option<RowId>> = unmatched.drain(..count).map(Some).collect();
         let width = |side: usize| (0..self.sides[side].schema.fields().len()).collect::<Vec<_>>();

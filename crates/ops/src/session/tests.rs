@@ -366,7 +366,7 @@ fn run(shape: Shape, rows: &[Row], steps: &[Step], lanes: u32) -> (Vec<Result>, 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     /// However rows are cut, whenever watermarks and checkpoints come, on any lanes.
     #[test]
