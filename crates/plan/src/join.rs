@@ -57,7 +57,7 @@ pub struct JoinKey {
 /// A join that keeps both of its inputs. Each input row meets all rows of the other side that are there.
 ///
 /// Inputs: left, right; by hash of the keys, or to one lane when there are none. The output is updating if an input is, and for
-/// outer, SEMI and ANTI joins.
+/// outer and ANTI joins. A SEMI join of inputs that are not is append-only: a left row comes out once, when it has its first match.
 #[derive(Clone, Debug)]
 pub struct Join {
     pub kind: JoinKind,

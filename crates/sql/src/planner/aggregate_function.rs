@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::common::{DataFusionError, Result, ScalarValue, internal_err};
 use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility};
 use thalweg_core::{Code, Diagnostic};
 use thalweg_plan::AggregateFunction;
 
 use super::error::refuse;
-use super::type_name::sql_type_name;
+use super::type_name::{SQL_TYPE, sql_type_name, sql_type_of};
 
 /// One value for each aggregate function that runs.
 pub(crate) fn all() -> Vec<Arc<AggregateUDF>> {
@@ -28,6 +28,12 @@ pub(crate) fn all() -> Vec<Arc<AggregateUDF>> {
         // Becomes arithmetic on the number of the grouping set before anything else looks at it.
         .chain([datafusion::functions_aggregate::grouping::grouping_udaf()])
         .collect()
+}
+
+/// What sees to it that a subquery that stands for a value gives one row. No name in SQL leads to it.
+pub(crate) fn single_value() -> Arc<AggregateUDF> {
+    let function = AggregateFunction::SingleValue;
+    Arc::new(AggregateUDF::from(PlannedAggregate::new(function, function.name())))
 }
 
 /// The engine's function behind a bound aggregate, if it is one of ours.
@@ -145,11 +151,27 @@ impl AggregateUDFImpl for PlannedAggregate {
         Ok(Arc::new(match (self.function, arg_fields) {
             // The smallest of some TIMESTAMP(3) is a TIMESTAMP(3).
             (
-                AggregateFunction::Min | AggregateFunction::Max | AggregateFunction::FirstValue | AggregateFunction::LastValue,
+                AggregateFunction::Min
+                | AggregateFunction::Max
+                | AggregateFunction::FirstValue
+                | AggregateFunction::LastValue
+                | AggregateFunction::SingleValue,
                 [argument],
             ) => field.with_metadata(argument.metadata().clone()),
+            // In Arrow a MULTISET is a MAP.
+            (AggregateFunction::Collect, [argument]) => {
+                field.with_metadata([(SQL_TYPE.to_string(), format!("MULTISET<{}>", sql_type_of(argument)))].into())
+            }
             _ => field,
         }))
+    }
+
+    /// The result over no rows, for subqueries that find none.
+    fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
+        match self.function {
+            AggregateFunction::Count => Ok(ScalarValue::Int64(Some(0))),
+            _ => ScalarValue::try_from(data_type),
+        }
     }
 
     fn is_nullable(&self) -> bool {

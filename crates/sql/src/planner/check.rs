@@ -4,15 +4,15 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Query, Select, SelectItem, SetExpr,
-    SetOperator, SetQuantifier, Spanned, TableFactor, Visit, Visitor, WildcardAdditionalOptions,
+    Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Join, JoinConstraint, JoinOperator,
+    Query, Select, SelectItem, SetExpr, SetQuantifier, Spanned, TableFactor, TableVersion, TableWithJoins, Visit, Visitor,
+    WildcardAdditionalOptions,
 };
 use thalweg_core::{Code, Diagnostic, Span};
 
 use super::function_registry::FunctionRegistry;
-use super::group_window;
-use super::span;
 use super::window_call::{self, WindowFunction};
+use super::{from_call, group_window, span, unnest, using_join};
 
 /// Aggregate and window functions of Flink that do not run yet, in upper case.
 const AGGREGATES_NOT_YET: &[&str] = &["ANY_VALUE", "APPROX_COUNT_DISTINCT", "JSON_ARRAYAGG", "JSON_OBJECTAGG", "PERCENTILE"];
@@ -50,7 +50,8 @@ impl Visitor for Calls<'_> {
         let name = function.name.to_string().replace('`', "");
         let of_window_call = window_call::is_named(function, "TABLE")
             || window_call::is_named(function, "DESCRIPTOR")
-            || WindowFunction::from_name(&name).is_some();
+            || WindowFunction::from_name(&name).is_some()
+            || from_call::is_from_call(function);
         if !of_window_call && !self.functions.contains(&name) {
             self.findings.push(
                 Diagnostic::error(Code::UNKNOWN_FUNCTION, format!("unknown function \"{name}\""))
@@ -60,6 +61,16 @@ impl Visitor for Calls<'_> {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Whether a join of `from` is by USING or NATURAL.
+fn has_using(from: &TableWithJoins) -> bool {
+    let is_nested = |factor: &TableFactor| match factor {
+        TableFactor::NestedJoin { table_with_joins, .. } => has_using(table_with_joins),
+        _ => false,
+    };
+    is_nested(&from.relation)
+        || from.joins.iter().any(|join| using_join::is_using(&join.join_operator) || is_nested(&join.relation))
 }
 
 struct Check {
@@ -84,15 +95,13 @@ impl Check {
     fn body(&mut self, body: &SetExpr) {
         match body {
             SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) => {}
-            SetExpr::SetOperation { op, set_quantifier, left, right } => {
-                let name = match op {
-                    SetOperator::Union => "UNION without ALL",
-                    SetOperator::Intersect => "INTERSECT",
-                    SetOperator::Except | SetOperator::Minus => "EXCEPT",
-                };
-                match (op, set_quantifier) {
-                    (SetOperator::Union, SetQuantifier::All | SetQuantifier::None | SetQuantifier::Distinct) => {}
-                    _ => self.not_yet(name, span::of(&**right), ""),
+            SetExpr::SetOperation { set_quantifier, left, right, .. } => {
+                if !matches!(set_quantifier, SetQuantifier::All | SetQuantifier::None | SetQuantifier::Distinct) {
+                    self.findings.push(
+                        Diagnostic::error(Code::NOT_IN_FLINK, "Flink has no BY NAME between queries")
+                            .label_opt(span::of(&**right), "matched by name")
+                            .help("name the columns in the same order in both"),
+                    );
                 }
                 self.body(left);
                 self.body(right);
@@ -108,6 +117,75 @@ impl Check {
                 self.refuse_if(!modifiers.is_empty(), "GROUP BY with ROLLUP, CUBE or TOTALS", span::of(group_by));
             }
         }
+    }
+
+    fn joins(&mut self, select: &Select) {
+        for from in &select.from {
+            self.joins_of(from);
+        }
+        let uses_using = select.from.iter().any(has_using);
+        for item in &select.projection {
+            if let (true, SelectItem::QualifiedWildcard(..)) = (uses_using, item) {
+                self.not_yet("a table's * beside USING or NATURAL", span::of(item), "name the columns, or join with ON");
+            }
+        }
+    }
+
+    fn joins_of(&mut self, from: &TableWithJoins) {
+        for join in &from.joins {
+            self.join(join);
+        }
+        for factor in [&from.relation].into_iter().chain(from.joins.iter().map(|join| &join.relation)) {
+            if let TableFactor::NestedJoin { table_with_joins, .. } = factor {
+                self.joins_of(table_with_joins);
+            }
+        }
+    }
+
+    fn join(&mut self, join: &Join) {
+        let place = span::of(&join.relation);
+        let not_in_flink = |what: &str, help: &str| {
+            Diagnostic::error(Code::NOT_IN_FLINK, format!("Flink has no {what}")).label_opt(place, "joined here").help(help)
+        };
+        let outer =
+            matches!(join.join_operator, JoinOperator::Right(_) | JoinOperator::RightOuter(_) | JoinOperator::FullOuter(_));
+        match &join.join_operator {
+            JoinOperator::CrossJoin(JoinConstraint::None) => {}
+            JoinOperator::Join(constraint)
+            | JoinOperator::Inner(constraint)
+            | JoinOperator::Left(constraint)
+            | JoinOperator::LeftOuter(constraint)
+            | JoinOperator::Right(constraint)
+            | JoinOperator::RightOuter(constraint)
+            | JoinOperator::FullOuter(constraint) => {
+                if *constraint == JoinConstraint::None {
+                    self.findings.push(
+                        Diagnostic::error(Code::SYNTAX, "a join needs a condition")
+                            .label_opt(place, "joined by nothing")
+                            .help("write ON …, or CROSS JOIN for all pairs"),
+                    );
+                }
+            }
+            JoinOperator::CrossJoin(_) => {
+                self.findings.push(not_in_flink("CROSS JOIN with a condition", "write JOIN … ON …"));
+            }
+            JoinOperator::AsOf { .. } => self.not_yet("ASOF JOIN", place, "FOR SYSTEM_TIME AS OF runs"),
+            JoinOperator::Semi(_)
+            | JoinOperator::LeftSemi(_)
+            | JoinOperator::RightSemi(_)
+            | JoinOperator::Anti(_)
+            | JoinOperator::LeftAnti(_)
+            | JoinOperator::RightAnti(_) => {
+                let help = "write WHERE k IN (SELECT …), WHERE EXISTS (SELECT …) or WHERE NOT EXISTS (SELECT …)";
+                self.findings.push(not_in_flink("SEMI JOIN or ANTI JOIN", help));
+            }
+            _ => self.findings.push(not_in_flink("such a join", "there are INNER, LEFT, RIGHT, FULL and CROSS JOIN")),
+        }
+        if unnest::is_unnest(&join.relation) && (outer || using_join::is_using(&join.join_operator)) {
+            let help = "there are CROSS JOIN UNNEST(…) and LEFT JOIN UNNEST(…) ON TRUE";
+            self.findings.push(not_in_flink("UNNEST on the right side of such a join", help));
+        }
+        self.refuse_if(join.global, "GLOBAL JOIN", place);
     }
 
     fn wildcard(&mut self, options: &WildcardAdditionalOptions) {
@@ -217,19 +295,7 @@ impl Visitor for Check {
                 SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. } => {}
             }
         }
-        if select.from.len() > 1 {
-            self.not_yet("a join of several tables in FROM", span::of(&select.from[1].relation), "");
-        }
-        for join in select.from.iter().flat_map(|from| &from.joins) {
-            match &join.relation {
-                TableFactor::Table { version: Some(_), .. } => {}
-                relation => self.not_yet(
-                    "a join",
-                    span::of(relation),
-                    "UNION ALL of both inputs and a window with GROUP BY on the key often serves",
-                ),
-            }
-        }
+        self.joins(select);
         ControlFlow::Continue(())
     }
 
@@ -248,19 +314,27 @@ impl Visitor for Check {
                 index_hints,
                 ..
             } => {
-                if args.is_some() {
+                let is_unnest = unnest::is_unnest(factor);
+                if args.is_some() && !is_unnest {
                     self.table_call(&name.to_string(), span::of(name));
                 }
-                self.refuse_if(version.is_some(), "a temporal join with FOR SYSTEM_TIME AS OF", place);
+                let other_version =
+                    version.as_ref().is_some_and(|version| !matches!(version, TableVersion::ForSystemTimeAsOf(_)));
+                self.refuse_if(other_version, "a version of a table in another form than FOR SYSTEM_TIME AS OF", place);
                 self.refuse_if(!with_hints.is_empty() || !index_hints.is_empty(), "a table hint", place);
-                let extras = *with_ordinality || !partitions.is_empty() || json_path.is_some() || sample.is_some();
+                let extras =
+                    (*with_ordinality && !is_unnest) || !partitions.is_empty() || json_path.is_some() || sample.is_some();
                 self.refuse_if(extras, "this form of a table in FROM", place);
-                if let Some(args) = args {
-                    self.allow_inputs(&args.args);
+                match args {
+                    Some(args) if is_unnest && args.args.len() != 1 => self.findings.push(
+                        Diagnostic::error(Code::BAD_ARGUMENTS, format!("UNNEST takes one collection, not {}", args.args.len()))
+                            .label_opt(span::of(name), "here"),
+                    ),
+                    Some(args) => self.allow_inputs(&args.args),
+                    None => {}
                 }
             }
-            TableFactor::Derived { lateral, sample, .. } => {
-                self.refuse_if(*lateral, "a LATERAL subquery", place);
+            TableFactor::Derived { sample, .. } => {
                 self.refuse_if(sample.is_some(), "TABLESAMPLE", place);
             }
             TableFactor::TableFunction { expr, .. } => match expr {
@@ -276,8 +350,7 @@ impl Visitor for Check {
             TableFactor::Function { lateral, name, .. } => {
                 self.not_yet(if *lateral { "LATERAL TABLE" } else { "a table function" }, span::of(name), "");
             }
-            TableFactor::NestedJoin { .. } => self.not_yet("a join in parentheses", place, ""),
-            TableFactor::UNNEST { .. } => self.not_yet("UNNEST", place, ""),
+            TableFactor::NestedJoin { .. } => {}
             TableFactor::Pivot { .. } | TableFactor::Unpivot { .. } => {
                 self.findings
                     .push(Diagnostic::error(Code::NOT_IN_FLINK, "Flink has no PIVOT in streams").label_opt(place, "this"));
@@ -293,9 +366,6 @@ impl Visitor for Check {
             return ControlFlow::Continue(());
         }
         match expr {
-            Expr::Exists { .. } => self.not_yet("EXISTS", span::of(expr), ""),
-            Expr::InSubquery { .. } => self.not_yet("IN with a subquery", span::of(expr), "IN with a list of values runs"),
-            Expr::Subquery(_) => self.not_yet("a subquery as a value", span::of(expr), ""),
             Expr::AnyOp { .. } | Expr::AllOp { .. } => self.not_yet("ANY, SOME or ALL", span::of(expr), ""),
             Expr::Function(function) => self.function(function, span::of(expr)),
             _ => {}

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{Result, TableReference};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
@@ -16,10 +16,13 @@ use thalweg_core::{Code, Diagnostic, TableDefinition, nearest};
 
 use super::data_type::FlinkTypes;
 use super::error::{finding, refuse};
+use super::from_call::FromCalls;
 use super::function_registry::FunctionRegistry;
 use super::operator::{self, FlinkOperators};
+use super::type_name::SQL_TYPE;
+use super::unique_names::with_unique_names;
 use super::window_call::WindowCalls;
-use super::{PlannerInput, check, rewrite};
+use super::{PlannerInput, check, rewrite, subquery, system_time};
 
 /// Binds queries against the tables of a session.
 pub(crate) struct Binder<'a> {
@@ -52,7 +55,7 @@ impl<'a> Binder<'a> {
             functions,
             options: config_options(),
             expr_planners,
-            relation_planners: vec![Arc::new(WindowCalls { keep_places })],
+            relation_planners: vec![Arc::new(WindowCalls { keep_places }), Arc::new(FromCalls { keep_places })],
             views,
             keep_places,
         }
@@ -80,6 +83,9 @@ impl<'a> Binder<'a> {
         self.planner()
             .sql_statement_to_plan(statement)
             .and_then(|plan| operator::check_plan(&plan).map(|()| plan))
+            .and_then(system_time::resolve)
+            .and_then(subquery::prepare)
+            .and_then(with_unique_names)
             .map_err(|error| vec![finding(&error, Some(query))])
     }
 
@@ -130,6 +136,7 @@ pub(crate) fn config_options() -> ConfigOptions {
     options.sql_parser.default_null_ordering = "nulls_min".to_string();
     options.sql_parser.enable_subquery_sort_elimination = true;
     options.optimizer.skip_failed_rules = false;
+    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
     options
 }
 
@@ -225,7 +232,16 @@ pub(crate) struct ScannedTable {
 
 impl ScannedTable {
     fn new(definition: Arc<TableDefinition>) -> Self {
-        ScannedTable { schema: definition.schema(), definition }
+        // Arrow has no MULTISET: that a column is one travels beside it.
+        let schema = definition.schema();
+        let fields = definition.columns.iter().zip(schema.fields()).map(|(column, field)| {
+            let field = field.as_ref().clone();
+            match column.sql_type.starts_with("MULTISET") {
+                true => field.with_metadata([(SQL_TYPE.to_string(), column.sql_type.clone())].into()),
+                false => field,
+            }
+        });
+        ScannedTable { schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())), definition }
     }
 }
 

@@ -188,6 +188,11 @@ fn plan_finding(message: &str, place: Option<Span>, query: Option<&ast::Query>) 
             .label_opt(place, "here")
             .help("compute the inner one in a subquery");
     }
+    if has("should only return one column") {
+        return Diagnostic::error(Code::TYPE_MISMATCH, "a subquery that is compared, or stands for a value, has one column")
+            .label_opt(place, "more than one")
+            .help("select one column in it; several are compared with (a, b) IN (SELECT c, d …)");
+    }
     let function = function_in(message);
     let place = place.or_else(|| query.zip(function).and_then(|(query, name)| span::find_function(query, name)));
     match function {

@@ -12,11 +12,12 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, ObjectName, Query,
-    Select, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, visit_expressions, visit_expressions_mut,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr,
+    TableAlias, TableFactor, TableWithJoins, visit_expressions, visit_expressions_mut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
+use super::ast_build::{self, call};
 use super::window_call::GROUP_HOP;
 use super::window_node::WINDOW_COLUMNS;
 
@@ -158,18 +159,7 @@ fn rows(select: &Select) -> Query {
     rows.projection = vec![SelectItem::Wildcard(Default::default())];
     rows.group_by = GroupByExpr::Expressions(vec![], vec![]);
     rows.having = None;
-    Query {
-        with: None,
-        body: Box::new(SetExpr::Select(Box::new(rows))),
-        order_by: None,
-        limit_clause: None,
-        fetch: None,
-        locks: vec![],
-        for_clause: None,
-        settings: None,
-        format_clause: None,
-        pipe_operators: vec![],
-    }
+    ast_build::query(SetExpr::Select(Box::new(rows)))
 }
 
 /// The name by which the rest of the query calls a relation.
@@ -185,18 +175,4 @@ fn name_of(relation: &TableFactor) -> Option<TableAlias> {
         }
         _ => None,
     }
-}
-
-fn call(name: &str, place: Span, arguments: Vec<Expr>) -> Expr {
-    let args = arguments.into_iter().map(|argument| FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))).collect();
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::with_span(place, name)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: vec![],
-    })
 }

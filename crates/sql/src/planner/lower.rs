@@ -7,7 +7,7 @@ use datafusion::arrow::array::{ArrayRef, Int32Array, RecordBatch, RecordBatchOpt
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan, TableScan, Values};
+use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan, TableScan, UserDefinedLogicalNode, Values};
 use thalweg_core::{Code, Diagnostic, Span, TableDefinition};
 use thalweg_plan::{
     AssignWindow, Exchange, Input, Node, NodeKind, OperatorId, Plan, Properties, Session, SessionWindow, StateLifetime,
@@ -16,7 +16,10 @@ use thalweg_plan::{
 
 use super::context::ScannedTable;
 use super::relation::{Origin, PendingKind, PendingWindow, Relation, WindowPart};
+use super::set_operation_node::SetOperationNode;
 use super::source::BuiltSource;
+use super::system_time::SystemTimeNode;
+use super::unnest_node::UnnestNode;
 use super::window_node::{CallKind, WindowNode, window_fields};
 use super::{PlannerInput, expression, span};
 
@@ -92,12 +95,27 @@ impl<'a> Lowering<'a> {
                     .collect();
                 self.values_node(columns, empty.schema.clone(), rows)
             }
-            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<WindowNode>() {
-                Some(window) => self.window(window),
-                None => Err(not_yet(extension.node.name(), None)),
-            },
+            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Extension(extension) => self.extension(&*extension.node),
             other => Err(not_yet(&kind_of(other), span::of_exprs(&other.expressions()))),
         }
+    }
+
+    fn extension(&mut self, node: &dyn UserDefinedLogicalNode) -> Result<Relation, Diagnostic> {
+        let any = node.as_any();
+        if let Some(window) = any.downcast_ref::<WindowNode>() {
+            return self.window(window);
+        }
+        if let Some(operation) = any.downcast_ref::<SetOperationNode>() {
+            return self.set_operation(operation);
+        }
+        if let Some(unnest) = any.downcast_ref::<UnnestNode>() {
+            return self.unnest(unnest);
+        }
+        if let Some(version) = any.downcast_ref::<SystemTimeNode>() {
+            return self.version(version);
+        }
+        Err(not_yet(node.name(), None))
     }
 
     /// Adds a node; its id is given by the plan.
@@ -249,7 +267,13 @@ impl<'a> Lowering<'a> {
             let relation = self.lower(logical)?;
             inputs.push(self.settle(relation, &names)?);
         }
-        let fields: Vec<Field> = (0..names.len())
+        let node = self.union_all(inputs);
+        Ok(whole(node, union.schema.clone()))
+    }
+
+    /// The rows of all of `inputs`, whose columns are alike.
+    pub(crate) fn union_all(&mut self, inputs: Vec<usize>) -> usize {
+        let fields: Vec<Field> = (0..self.schema(inputs[0]).fields().len())
             .map(|column| {
                 let nullable = inputs.iter().any(|input| self.schema(*input).field(column).is_nullable());
                 self.schema(inputs[0]).field(column).clone().with_nullable(nullable)
@@ -271,8 +295,7 @@ impl<'a> Lowering<'a> {
             bounded: all.iter().all(|properties| properties.bounded),
         };
         let edges = inputs.into_iter().map(|node| Input { node, exchange: Exchange::Forward }).collect();
-        let node = self.add(NodeKind::Union, edges, Arc::new(Schema::new(fields)), properties, None);
-        Ok(whole(node, union.schema.clone()))
+        self.add(NodeKind::Union, edges, Arc::new(Schema::new(fields)), properties, None)
     }
 
     fn values(&mut self, values: &Values) -> Result<Relation, Diagnostic> {
@@ -358,12 +381,10 @@ pub(crate) fn not_yet(what: &str, place: Option<Span>) -> Diagnostic {
 
 fn kind_of(plan: &LogicalPlan) -> String {
     match plan {
-        LogicalPlan::Join(_) => "a join".to_string(),
         LogicalPlan::Sort(_) => "ORDER BY".to_string(),
         LogicalPlan::Limit(_) => "LIMIT".to_string(),
         LogicalPlan::Window(_) => "an OVER window".to_string(),
         LogicalPlan::Distinct(_) => "SELECT DISTINCT".to_string(),
-        LogicalPlan::Unnest(_) => "UNNEST".to_string(),
         other => {
             let text = other.display().to_string();
             text.split([':', ' ']).next().unwrap_or("this part of the query").to_string()

@@ -97,7 +97,7 @@ impl Family {
 /// Refuses comparisons in IN and BETWEEN, branches of CASE, and queries of a UNION whose types have nothing in common.
 /// DataFusion would make them texts.
 pub(crate) fn check_plan(plan: &LogicalPlan) -> Result<()> {
-    plan.apply(|node| {
+    plan.apply_with_subqueries(|node| {
         if let LogicalPlan::Union(union) = node {
             for column in 0..union.schema.fields().len() {
                 let types = union.inputs.iter().map(|input| input.schema().field(column).data_type().clone());
@@ -140,7 +140,7 @@ fn check_parts(expr: &Expr, schema: &DFSchema) -> Result<()> {
     ))
 }
 
-fn have_common_family(types: impl Iterator<Item = DataType>) -> bool {
+pub(crate) fn have_common_family(types: impl Iterator<Item = DataType>) -> bool {
     let families: Vec<Family> = types.map(|data_type| Family::of(&data_type)).filter(|family| *family != Family::Other).collect();
     let temporal = families.iter().copied().find(|family| family.is_temporal());
     // A text beside times is read as a time.

@@ -11,38 +11,61 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast};
 use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
+use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
+use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
+use datafusion::optimizer::eliminate_group_by_constant::EliminateGroupByConstant;
+use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::optimize_unions::OptimizeUnions;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
+use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerContext, OptimizerRule};
 
 use super::context::config_options;
 use super::global_aggregate::optimise_keeping;
+use super::join_rules::{EqualKeys, NullAwareJoins};
 use super::operator::narrow;
+use super::set_operation_node::CommonTypes;
+use super::subquery;
+use super::system_time::VersionConditions;
 
 /// Settles types, then moves filters down and drops columns that nobody reads.
 ///
 /// Left out of DataFusion's rules on purpose: those that know an end of the input (limits, empty relations), that turn
-/// DISTINCT aggregates into two groupings, and that plan joins and subqueries.
+/// DISTINCT aggregates into two groupings, and `EliminateCrossJoin`, which changes the order of joins. As in Flink, joins run in
+/// the order of the text; equalities in WHERE come to them by `PushDownFilter`. For `ExtractEquijoinPredicate` see [`EqualKeys`].
 pub(crate) fn optimise(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = analyse(plan)?;
     optimise_keeping(plan, drop_and_push)
 }
 
-fn drop_and_push(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
+/// `keeps_constants`: whether constants stay among the columns of GROUP BY.
+fn drop_and_push(plan: LogicalPlan, keeps_constants: bool) -> Result<LogicalPlan> {
+    let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
         Arc::new(OptimizeUnions::new()),
         Arc::new(SimplifyExpressions::new()),
         Arc::new(ReplaceDistinctWithAggregate::new()),
+        Arc::new(DecorrelatePredicateSubquery::new()),
+        Arc::new(NullAwareJoins),
+        Arc::new(ScalarSubqueryToJoin::new()),
+        Arc::new(DecorrelateLateralJoin::new()),
+        Arc::new(EqualKeys),
         Arc::new(EliminateDuplicatedExpr::new()),
+        Arc::new(EliminateOuterJoin::new()),
         Arc::new(PushDownFilter::new()),
+        Arc::new(VersionConditions),
         Arc::new(OptimizeProjections::new()),
     ];
+    if !keeps_constants {
+        rules.insert(0, Arc::new(EliminateGroupByConstant::new()));
+    }
     let context = OptimizerContext::new_with_config_options(Arc::new(config_options())).without_query_execution_start_time();
-    Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {})
+    let plan = Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {})?;
+    subquery::check_none_left(&plan)?;
+    Ok(plan)
 }
 
 /// Settles types only.
@@ -52,6 +75,7 @@ pub(crate) fn analyse(plan: LogicalPlan) -> Result<LogicalPlan> {
         Arc::new(NarrowLiterals),
         Arc::new(TypeCoercion::new()),
         Arc::new(PlainTexts),
+        Arc::new(CommonTypes),
     ]);
     analyzer.execute_and_check(plan, &config_options(), |_, _| {})
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{Field, Schema};
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchemaRef, ScalarValue};
 use datafusion::logical_expr::Expr as LogicalExpr;
@@ -130,22 +130,7 @@ impl Lowering<'_> {
 
     /// `expr` over the columns `#0`, `#1`… of `node`.
     fn positional(&self, node: usize, expr: &LogicalExpr, what: &str) -> Result<Expr, Diagnostic> {
-        let schema = self.schema(node);
-        let name = |position: usize| schema.field(position).name().clone();
-        let planned = expression::create_named(expr, &positional_schema(schema), what, &|column| {
-            position_of(column).map_or_else(|| column.name.clone(), name)
-        })?;
-        let renamed = planned.physical.clone().transform_up(|part| {
-            Ok(match part.downcast_ref::<PhysicalColumn>() {
-                Some(column) => {
-                    let column = PhysicalColumn::new(&name(column.index()), column.index());
-                    Transformed::yes(Arc::new(column) as Arc<dyn PhysicalExpr>)
-                }
-                None => Transformed::no(part),
-            })
-        });
-        let physical = renamed.map_err(|error| super::error::finding(&error, None))?.data;
-        Ok(Expr { physical, ..planned })
+        positional(self.schema(node), expr, what)
     }
 
     /// A node whose columns are exactly the logical columns of `relation` under `names`.
@@ -166,6 +151,25 @@ impl Lowering<'_> {
         }
         Ok(project.add(self, relation.node))
     }
+}
+
+/// `expr` over the columns `#0`, `#1`… of a node with this schema.
+pub(crate) fn positional(schema: &SchemaRef, expr: &LogicalExpr, what: &str) -> Result<Expr, Diagnostic> {
+    let name = |position: usize| schema.field(position).name().clone();
+    let planned = expression::create_named(expr, &positional_schema(schema), what, &|column| {
+        position_of(column).map_or_else(|| column.name.clone(), name)
+    })?;
+    let renamed = planned.physical.clone().transform_up(|part| {
+        Ok(match part.downcast_ref::<PhysicalColumn>() {
+            Some(column) => {
+                let column = PhysicalColumn::new(&name(column.index()), column.index());
+                Transformed::yes(Arc::new(column) as Arc<dyn PhysicalExpr>)
+            }
+            None => Transformed::no(part),
+        })
+    });
+    let physical = renamed.map_err(|error| super::error::finding(&error, None))?.data;
+    Ok(Expr { physical, ..planned })
 }
 
 /// Collects the columns of a `Project`.
@@ -202,6 +206,10 @@ impl ProjectBuilder {
         self.push(lowering, node, expr, name)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.exprs.is_empty()
+    }
+
     /// Whether a column of the input is among those collected.
     pub(crate) fn passes(&self, column: usize) -> bool {
         self.passed.contains(&Some(column))
@@ -218,9 +226,16 @@ impl ProjectBuilder {
         }
     }
 
-    /// The position of the expression with this text.
-    pub(crate) fn find(&self, text: &str) -> Option<usize> {
-        self.exprs.iter().position(|expr| expr.text == text)
+    /// The position of an expression that is there already.
+    pub(crate) fn find(&self, expr: &Expr) -> Option<usize> {
+        let identity = expr.identity();
+        self.exprs.iter().position(|other| other.identity() == identity)
+    }
+
+    /// Whether the columns collected are those of `node`, all of them and in their order.
+    pub(crate) fn is_all_of(&self, lowering: &Lowering, node: usize) -> bool {
+        let width = lowering.schema(node).fields().len();
+        self.passed.len() == width && self.passed.iter().enumerate().all(|(position, passed)| *passed == Some(position))
     }
 
     /// Adds the node.

@@ -5,11 +5,11 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     CastKind, DataType, ExactNumberInfo, Expr, GroupByExpr, Ident, LimitClause, ObjectName, Query, Select, SelectItem, Spanned,
-    Value, ValueWithSpan, VisitMut, VisitorMut,
+    TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::{group_window, interval, values};
+use super::{from_clause, group_window, interval, set_operation, subquery, unique_names, values};
 
 /// Rewrites `query`, subqueries included:
 ///
@@ -17,6 +17,9 @@ use super::{group_window, interval, values};
 /// - `1e3` becomes a DOUBLE, as all other numbers with a point are DECIMAL;
 /// - intervals are spelled out;
 /// - the old group windows become window calls in FROM;
+/// - INTERSECT, EXCEPT, UNNEST, USING and NATURAL become calls in FROM, see [`super::from_call`];
+/// - columns of one name in a subquery get numbers;
+/// - `(a, b) IN (SELECT …)` becomes EXISTS;
 /// - GROUPING_ID is GROUPING of several columns;
 /// - the values of a VALUES column are of one type;
 /// - FETCH becomes LIMIT.
@@ -44,12 +47,27 @@ impl VisitorMut for Rewrite<'_> {
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         values::settle(&mut query.body);
         limit_of_fetch(query);
+        set_operation::rewrite(&mut query.body);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        unique_names::rewrite_union(&mut query.body);
+        if let Some(with) = &mut query.with {
+            with.cte_tables.iter_mut().for_each(|table| unique_names::rewrite_query(&mut table.query));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        unique_names::rewrite_factor(factor);
         ControlFlow::Continue(())
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         name_items(&mut select.projection);
         group_window::rewrite(select);
+        from_clause::rewrite(select);
         if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
             let mut unique: Vec<Expr> = vec![];
             for mut expr in exprs.drain(..) {
@@ -63,6 +81,11 @@ impl VisitorMut for Rewrite<'_> {
             }
             *exprs = unique;
         }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        subquery::rewrite_row_in(expr);
         ControlFlow::Continue(())
     }
 
@@ -97,11 +120,7 @@ fn name_items(items: &mut [SelectItem]) {
             SelectItem::ExprWithAlias { expr, alias } => (expr.clone(), alias.value.clone(), alias.span),
             _ => continue,
         };
-        let unique = (0..)
-            .map(|attempt: usize| if attempt == 0 { name.clone() } else { format!("{name}{}", attempt - 1) })
-            .find(|candidate| !taken.contains(candidate))
-            .expect("numbers do not run out");
-        taken.insert(unique.clone());
+        let unique = unique_names::unique(&name, &mut taken);
         *item = SelectItem::ExprWithAlias { expr, alias: Ident { value: unique, quote_style: Some('`'), span: place } };
     }
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Spans};
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{self, Spanned, Visit, Visitor};
 use datafusion::sql::sqlparser::tokenizer;
 use thalweg_core::Span;
@@ -51,6 +51,18 @@ pub(crate) fn of_expr(expr: &Expr) -> Option<Span> {
 
 pub(crate) fn of_exprs<'a>(exprs: impl IntoIterator<Item = &'a Expr>) -> Option<Span> {
     exprs.into_iter().fold(None, |found, expr| union(found, of_expr(expr)))
+}
+
+/// The smallest span around the columns that a plan names.
+pub(crate) fn of_plan(plan: &LogicalPlan) -> Option<Span> {
+    let mut found = None;
+    let _ = plan.apply(|node| {
+        node.apply_expressions(|expr| {
+            found = union(found, of_expr(expr));
+            Ok(TreeNodeRecursion::Continue)
+        })
+    });
+    found
 }
 
 pub(crate) fn union(left: Option<Span>, right: Option<Span>) -> Option<Span> {

@@ -2,6 +2,7 @@
 
 mod explain;
 mod findings;
+mod joins;
 mod tables;
 mod values;
 

@@ -286,11 +286,10 @@ pub(crate) struct InputColumns<'r> {
 
 impl<'r> InputColumns<'r> {
     pub(crate) fn new(relation: &'r Relation, aggregate: &Aggregate) -> Self {
-        let bare = |expr: &LogicalExpr| matches!(expr, LogicalExpr::Literal(..)) || relation.origin_of(expr).is_some();
-        let all_bare = aggregate
-            .group_expr
-            .iter()
-            .all(|group| bare(group) || relation.all_origins(group, |origin| matches!(origin, Origin::Window(_))))
+        let of_window = |expr: &LogicalExpr| {
+            !expr.column_refs().is_empty() && relation.all_origins(expr, |origin| matches!(origin, Origin::Window(_)))
+        };
+        let all_bare = aggregate.group_expr.iter().all(|group| relation.origin_of(group).is_some() || of_window(group))
             && aggregate.aggr_expr.iter().all(|call| match call.clone().unalias_nested().data {
                 LogicalExpr::AggregateFunction(LogicalCall { func, params }) => {
                     let counts = aggregate_function::of(&func) == Some(AggregateFunction::Count) && !params.distinct;
@@ -315,7 +314,7 @@ impl<'r> InputColumns<'r> {
                 let planned: Expr = lowering.expression(self.relation, expr, name)?;
                 let text = planned.text.clone();
                 let project = self.project.get_or_insert_default();
-                Ok(project.find(&text).unwrap_or_else(|| project.push(lowering, self.relation.node, planned, &text)))
+                Ok(project.find(&planned).unwrap_or_else(|| project.push(lowering, self.relation.node, planned, &text)))
             }
         }
     }

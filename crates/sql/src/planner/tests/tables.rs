@@ -91,5 +91,41 @@ pub(super) fn session() -> Session {
         vec![physical("window_end", timestamp()), physical("customer", DataType::Utf8), physical("total", DataType::Int64)],
         None,
     );
-    Session { tables: [clicks, orders, events, files, strict, totals].into_iter().map(Arc::new).collect(), ..Session::default() }
+    let payments = table(
+        "payments",
+        vec![
+            physical("order_id", DataType::Int32),
+            physical("paid_by", DataType::Utf8),
+            physical("paid", DataType::Int32),
+            physical("big", DataType::Int64),
+            physical("ts", timestamp()),
+        ],
+        Some(("ts", "ts - INTERVAL '1' SECOND")),
+    );
+    let shipments = table("shipments", vec![physical("order_id", DataType::Int32), physical("carrier", DataType::Utf8)], None);
+    let mut rates = table(
+        "rates",
+        vec![physical("currency", DataType::Utf8), physical("rate", DataType::Int32), physical("ts", timestamp())],
+        Some(("ts", "ts")),
+    );
+    rates.primary_key = vec!["currency".to_string()];
+    let line = DataType::Struct(Fields::from(vec![
+        Field::new("product", DataType::Utf8, true),
+        Field::new("qty", DataType::Int32, true),
+    ]));
+    let list = |item: DataType| DataType::List(Arc::new(Field::new("item", item, true)));
+    let entries = Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Int32, true)]);
+    let map = DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false);
+    let baskets = table(
+        "baskets",
+        vec![
+            physical("order_id", DataType::Int32),
+            physical("items", list(DataType::Utf8)),
+            physical("prices", map),
+            physical("lines", list(line)),
+        ],
+        None,
+    );
+    let all = [clicks, orders, events, files, strict, totals, payments, shipments, rates, baskets];
+    Session { tables: all.into_iter().map(Arc::new).collect(), ..Session::default() }
 }

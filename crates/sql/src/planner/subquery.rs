@@ -1,0 +1,213 @@
+//! Subqueries in expressions: what is done to them before DataFusion turns them into joins.
+//!
+//! | SQL | what DataFusion makes of it, after the changes here |
+//! |---|---|
+//! | `x IN (SELECT …)`, `EXISTS (SELECT …)` in WHERE or HAVING | a semi join |
+//! | `x NOT IN (SELECT …)` | an anti join that knows nulls, see [`super::null_aware`] |
+//! | `NOT EXISTS (SELECT …)` | an anti join |
+//! | the same below OR | a mark join |
+//! | `(a, b) IN (SELECT c, d …)` | as EXISTS |
+//! | `(SELECT …)` as a value | a left join with its row; a second row fails the job |
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, DataFusionError, ExprSchema, Result};
+use datafusion::logical_expr::expr::{AggregateFunction as AggregateCall, Exists, InSubquery};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Subquery};
+use datafusion::sql::sqlparser::ast::{self, Ident, TableAlias, TableAliasColumnDef, TableFactor};
+use datafusion::sql::sqlparser::tokenizer::Span;
+use thalweg_core::{Code, Diagnostic};
+
+use super::error::refuse;
+use super::{aggregate_function, ast_build, span};
+
+/// The name of a row's subquery within the EXISTS that it becomes, and of the one of a NOT IN.
+const ROWS: &str = "__rows";
+
+/// `(a, b) IN (SELECT c, d …)` becomes `EXISTS (SELECT 1 FROM (SELECT c, d …) AS r (r0, r1) WHERE a = r0 AND b = r1)`. For
+/// NOT IN a comparison that is unknown excludes the row as well.
+pub(crate) fn rewrite_row_in(expr: &mut ast::Expr) {
+    let ast::Expr::InSubquery { expr: row, subquery, negated } = expr else {
+        return;
+    };
+    let mut tuple = &**row;
+    while let ast::Expr::Nested(inner) = tuple {
+        tuple = inner;
+    }
+    let ast::Expr::Tuple(values) = tuple else {
+        return;
+    };
+    let names: Vec<Ident> = (0..values.len()).map(|index| Ident::with_quote('`', format!("{ROWS}{index}"))).collect();
+    let equal = values.iter().zip(&names).map(|(value, name)| ast::Expr::BinaryOp {
+        left: Box::new(value.clone()),
+        op: ast::BinaryOperator::Eq,
+        right: Box::new(ast::Expr::Identifier(name.clone())),
+    });
+    let all_equal = equal.reduce(|left, right| ast::Expr::BinaryOp {
+        left: Box::new(left),
+        op: ast::BinaryOperator::And,
+        right: Box::new(right),
+    });
+    let Some(all_equal) = all_equal else {
+        return;
+    };
+    let columns = names.into_iter().map(|name| TableAliasColumnDef { name, data_type: None }).collect();
+    let alias = TableAlias { explicit: true, name: Ident::with_quote('`', ROWS), columns, at: None };
+    let rows = TableFactor::Derived { lateral: false, subquery: subquery.clone(), alias: Some(alias), sample: None };
+    let one = ast::Expr::Value(ast::ValueWithSpan { value: ast::Value::Number("1".to_string(), false), span: Span::empty() });
+    let item = ast::SelectItem::ExprWithAlias { expr: one, alias: Ident::with_quote('`', "found") };
+    let from = vec![ast::TableWithJoins { relation: rows, joins: vec![] }];
+    let mut select = ast_build::select(vec![item], from);
+    select.selection = Some(match negated {
+        true => ast::Expr::IsNotFalse(Box::new(ast::Expr::Nested(Box::new(all_equal)))),
+        false => all_equal,
+    });
+    let query = ast_build::query(ast::SetExpr::Select(Box::new(select)));
+    *expr = ast::Expr::Exists { subquery: Box::new(query), negated: *negated };
+}
+
+/// Makes the subqueries of a bound plan such that the optimizer's joins mean the same.
+pub(crate) fn prepare(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let prepared = plan.transform_up_with_subqueries(|node| {
+        if !has_subquery(&node)? {
+            return Ok(Transformed::no(node));
+        }
+        let node = match node {
+            LogicalPlan::Filter(mut filter) => {
+                let schema = filter.input.schema().clone();
+                let conditions = split_conjunction_owned(filter.predicate.clone());
+                let conditions =
+                    conditions.into_iter().map(|condition| prepare_condition(condition, &schema)).collect::<Result<Vec<_>>>()?;
+                filter.predicate = conjunction(conditions).unwrap_or(filter.predicate);
+                LogicalPlan::Filter(filter)
+            }
+            other => other,
+        };
+        let single = node.map_expressions(|expr| expr.transform_up(with_single_value))?;
+        Ok(Transformed::yes(single.data.recompute_schema()?))
+    })?;
+    Ok(prepared.data)
+}
+
+fn has_subquery(node: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    node.apply_expressions(|expr| {
+        found =
+            found || expr.exists(|part| Ok(matches!(part, Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_))))?;
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
+}
+
+/// A subquery as a value gives one row, as far as the planner can see, or an aggregate sees to it when rows come.
+fn with_single_value(part: Expr) -> Result<Transformed<Expr>> {
+    let Expr::ScalarSubquery(Subquery { subquery, outer_ref_columns, spans }) = part else {
+        return Ok(Transformed::no(part));
+    };
+    if subquery.max_rows().is_some_and(|rows| rows <= 1) {
+        return Ok(Transformed::no(Expr::ScalarSubquery(Subquery { subquery, outer_ref_columns, spans })));
+    }
+    let column = Expr::Column(subquery.schema().columns().swap_remove(0));
+    let single = Expr::AggregateFunction(AggregateCall::new_udf(
+        aggregate_function::single_value(),
+        vec![column],
+        false,
+        None,
+        vec![],
+        None,
+    ));
+    let plan = LogicalPlanBuilder::from(Arc::unwrap_or_clone(subquery)).aggregate(Vec::<Expr>::new(), vec![single])?.build()?;
+    Ok(Transformed::yes(Expr::ScalarSubquery(Subquery { subquery: Arc::new(plan), outer_ref_columns, spans })))
+}
+
+/// A condition of WHERE or HAVING: IN and EXISTS at its top become semi and anti joins as they are, those below AND, OR and NOT
+/// become columns that say whether there is a match, which is the same as long as only TRUE counts.
+fn prepare_condition(condition: Expr, schema: &DFSchema) -> Result<Expr> {
+    match &condition {
+        Expr::InSubquery(_) | Expr::Exists(_) => Ok(condition),
+        Expr::Not(inner) if matches!(**inner, Expr::InSubquery(_) | Expr::Exists(_)) => Ok(condition),
+        other if holds_in(other)? => truth_of(condition, false, schema),
+        _ => Ok(condition),
+    }
+}
+
+fn holds_in(expr: &Expr) -> Result<bool> {
+    expr.exists(|part| Ok(matches!(part, Expr::InSubquery(_))))
+}
+
+/// An expression that is TRUE where `expr` is TRUE, or where it is FALSE if `negated`.
+fn truth_of(expr: Expr, negated: bool, schema: &DFSchema) -> Result<Expr> {
+    match expr {
+        Expr::Not(inner) => truth_of(*inner, !negated, schema),
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
+            let (left, right) = (truth_of(*left, negated, schema)?, truth_of(*right, negated, schema)?);
+            Ok(if (op == Operator::And) != negated { left.and(right) } else { left.or(right) })
+        }
+        Expr::InSubquery(one) if one.negated != negated => not_in_as_not_exists(one, schema),
+        Expr::InSubquery(one) => Ok(Expr::InSubquery(InSubquery { negated: false, ..one })),
+        other if holds_in(&other)? => Err(refuse(
+            Diagnostic::error(Code::NOT_YET, "IN with a subquery inside of another expression does not run yet")
+                .label_opt(span::of_expr(&other), "this")
+                .help("use it with AND, OR and NOT alone"),
+        )),
+        other if negated => Ok(Expr::Not(Box::new(other))),
+        other => Ok(other),
+    }
+}
+
+/// `x NOT IN (SELECT y …)` as `NOT EXISTS (SELECT … WHERE (x = y) IS NOT FALSE)`.
+fn not_in_as_not_exists(one: InSubquery, schema: &DFSchema) -> Result<Expr> {
+    let outer = one.expr.transform(|part| {
+        Ok(match part {
+            Expr::Column(column) => {
+                let field = schema.field_from_column(&column)?;
+                Transformed::yes(Expr::OuterReferenceColumn(field.clone(), column))
+            }
+            other => Transformed::no(other),
+        })
+    })?;
+    let rows = LogicalPlanBuilder::from(Arc::unwrap_or_clone(one.subquery.subquery)).alias(ROWS)?;
+    let column = Expr::Column(rows.schema().columns().swap_remove(0));
+    let plan = rows.filter(outer.data.eq(column).is_not_false())?.build()?;
+    let outer_ref_columns = plan.all_out_ref_exprs();
+    let subquery = Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: one.subquery.spans };
+    Ok(Expr::Exists(Exists { subquery, negated: true }))
+}
+
+/// Refuses a subquery that is left after the optimizer's work.
+///
+/// # Errors
+/// `NOT_YET` when there is one.
+pub(crate) fn check_none_left(plan: &LogicalPlan) -> Result<()> {
+    plan.apply(|node| {
+        if let LogicalPlan::Subquery(subquery) = node {
+            return Err(refuse(
+                Diagnostic::error(Code::NOT_YET, "this LATERAL subquery does not run yet")
+                    .label_opt(span::of_plan(&subquery.subquery), "this")
+                    .help("compare columns of the tables before it with = in its WHERE, without ORDER BY and LIMIT in it"),
+            ));
+        }
+        node.apply_expressions(|expr| {
+            expr.apply(|part| match part {
+                Expr::Exists(exists) => Err(left_over("EXISTS in this place", part, &exists.subquery)),
+                Expr::InSubquery(one) => Err(left_over("IN with a subquery in this place", part, &one.subquery)),
+                Expr::ScalarSubquery(subquery) => Err(left_over("this subquery as a value", part, subquery)),
+                _ => Ok(TreeNodeRecursion::Continue),
+            })
+        })
+    })?;
+    Ok(())
+}
+
+fn left_over(what: &str, part: &Expr, subquery: &Subquery) -> DataFusionError {
+    let help = match part {
+        Expr::ScalarSubquery(_) => {
+            "it may stand in SELECT, WHERE and HAVING, and compare outer columns with = in its WHERE; or join the tables"
+        }
+        _ => "it may stand in WHERE and HAVING, and compare outer columns in its WHERE",
+    };
+    let place = span::union(span::of_expr(part), span::of_plan(&subquery.subquery));
+    refuse(Diagnostic::error(Code::NOT_YET, format!("{what} does not run yet")).label_opt(place, "this").help(help))
+}

@@ -1,0 +1,178 @@
+//! UNNEST, from SQL to a node.
+//!
+//! `FROM a CROSS JOIN UNNEST(a.items) AS t (item)` becomes the call `UNNEST OF(a, a.items, …)` in FROM: so the collection is bound
+//! over the columns before it.
+
+use std::sync::Arc;
+
+use datafusion::common::{Result, internal_err};
+use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder};
+use datafusion::sql::sqlparser::ast::{
+    Expr, FunctionArg, FunctionArgExpr, Ident, Join, JoinConstraint, JoinOperator, TableFactor, TableWithJoins, Value,
+    ValueWithSpan,
+};
+use datafusion::sql::sqlparser::tokenizer::Span as ParserSpan;
+use thalweg_core::{Code, Diagnostic};
+use thalweg_plan::{Exchange, Input, NodeKind, Properties, StateLifetime, Unnest};
+
+use super::error::refuse;
+use super::from_call::{FromCall, UNNEST_OF, joined};
+use super::lower::Lowering;
+use super::project::ProjectBuilder;
+use super::relation::{Origin, Relation};
+use super::type_name::sql_type_of;
+use super::unnest_node::{UnnestCall, UnnestNode, element_fields, is_multiset};
+use super::{ast_build, span};
+
+/// Whether a factor of FROM is an UNNEST.
+pub(crate) fn is_unnest(factor: &TableFactor) -> bool {
+    matches!(factor, TableFactor::Table { name, args: Some(_), .. } if name.to_string().eq_ignore_ascii_case("UNNEST"))
+}
+
+/// The call that stands for `left JOIN UNNEST(…)`; `left` is `None` where the UNNEST comes first in FROM.
+pub(crate) fn joined_with(left: Option<TableWithJoins>, join: Join) -> TableFactor {
+    let (keep_empty, condition) = match join.join_operator {
+        JoinOperator::Left(JoinConstraint::On(condition)) | JoinOperator::LeftOuter(JoinConstraint::On(condition)) => {
+            (true, Some(condition))
+        }
+        JoinOperator::Join(JoinConstraint::On(condition)) | JoinOperator::Inner(JoinConstraint::On(condition)) => {
+            (false, Some(condition))
+        }
+        _ => (false, None),
+    };
+    let TableFactor::Table { name, args: Some(args), alias, with_ordinality, .. } = join.relation else {
+        return join.relation;
+    };
+    let place = datafusion::sql::sqlparser::ast::Spanned::span(&name);
+    let left = left.map_or_else(|| boolean(false), joined);
+    let collection = args.args.into_iter().next().and_then(|arg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+        _ => None,
+    });
+    let (alias, columns) = alias.map_or((None, vec![]), |alias| {
+        (Some(alias.name), alias.columns.into_iter().map(|column| column.name).collect::<Vec<_>>())
+    });
+    let mut arguments = vec![
+        left,
+        collection.unwrap_or_else(|| boolean(false)),
+        boolean(keep_empty),
+        boolean(with_ordinality),
+        condition.unwrap_or_else(|| boolean(true)),
+    ];
+    // The alias and its columns come as names, quoted so that nothing else takes them for something.
+    arguments.extend(alias.into_iter().chain(columns).map(Expr::Identifier));
+    ast_build::table_call(ast_build::call(UNNEST_OF, place, arguments), None)
+}
+
+fn boolean(value: bool) -> Expr {
+    Expr::Value(ValueWithSpan { value: Value::Boolean(value), span: ParserSpan::empty() })
+}
+
+fn is_boolean(expr: &Expr, expected: bool) -> bool {
+    matches!(expr, Expr::Value(ValueWithSpan { value: Value::Boolean(value), .. }) if *value == expected)
+}
+
+pub(crate) fn plan(mut call: FromCall) -> Result<LogicalPlan> {
+    let [left, collection, keep_empty, ordinality, condition, names @ ..] = call.arguments.as_slice() else {
+        return internal_err!("UNNEST has five arguments and its names");
+    };
+    let (collection, condition) = (collection.clone(), condition.clone());
+    let keep_empty = is_boolean(keep_empty, true);
+    let mut names = names.iter().filter_map(|name| match name {
+        Expr::Identifier(Ident { value, .. }) => Some(value.clone()),
+        _ => None,
+    });
+    let call_names = (names.next(), names.collect::<Vec<String>>());
+    let unnest = UnnestCall { ordinality: is_boolean(ordinality, true), keep_empty, alias: call_names.0, names: call_names.1 };
+    let has_left = !is_boolean(left, false);
+    let input = if has_left { call.joined(0)? } else { LogicalPlanBuilder::empty(true).build()? };
+    let place = call.place_of(&collection).or(call.place);
+    let bound = call.context.sql_to_expr(collection, input.schema())?;
+    let (_, field) = bound.to_field(input.schema())?;
+    let Some(fields) = element_fields(&field, &unnest) else {
+        let message = format!("UNNEST takes an ARRAY, a MAP or a MULTISET, not {}", sql_type_of(&field));
+        return Err(refuse(Diagnostic::error(Code::TYPE_MISMATCH, message).label_opt(place, "no collection")));
+    };
+    if !unnest.names.is_empty() && unnest.names.len() != fields.len() {
+        let message = format!("UNNEST gives {} columns here, {} names are given", fields.len(), unnest.names.len());
+        let own: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+        return Err(refuse(
+            Diagnostic::error(Code::BAD_ARGUMENTS, message)
+                .label_opt(place, "unnested here")
+                .help(format!("name all of them: {}", own.join(", "))),
+        ));
+    }
+    let node = UnnestNode::new(input, bound, unnest)?;
+    let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
+    if is_boolean(&condition, true) {
+        return Ok(plan);
+    }
+    if keep_empty {
+        return Err(refuse(
+            Diagnostic::error(Code::NOT_IN_FLINK, "LEFT JOIN UNNEST takes no condition but ON TRUE")
+                .label_opt(call.place_of(&condition), "another condition")
+                .help("unnest in a subquery and join its rows, or put the condition into WHERE"),
+        ));
+    }
+    let condition = call.context.sql_to_expr(condition, plan.schema())?;
+    LogicalPlanBuilder::from(plan).filter(condition)?.build()
+}
+
+impl Lowering<'_> {
+    pub(crate) fn unnest(&mut self, unnest: &UnnestNode) -> Result<Relation, Diagnostic> {
+        let relation = self.lower(&unnest.input)?;
+        let mut relation = self.assign_window(relation)?;
+        let place = span::of_expr(&unnest.collection);
+        let column = match relation.origin_of(&unnest.collection) {
+            Some(Origin::Node(column)) => column,
+            _ => {
+                let computed = self.expression(&relation, &unnest.collection, "the collection of UNNEST")?;
+                let mut project = ProjectBuilder::default();
+                let node = relation.node;
+                for origin in &mut relation.origins {
+                    if let Origin::Node(column) = origin {
+                        *column = project.column(self, node, *column);
+                    }
+                }
+                for attribute in self.properties(node).time_attributes.clone() {
+                    project.column(self, node, attribute.column);
+                }
+                let name = computed.text.clone();
+                let column = project.push(self, node, computed, &name);
+                relation.node = project.add(self, node);
+                column
+            }
+        };
+        let input = self.schema(relation.node).clone();
+        let schema = datafusion::logical_expr::UserDefinedLogicalNodeCore::schema(unnest).clone();
+        let logical_width = relation.origins.len();
+        let mut fields: Vec<_> = input.fields().iter().cloned().collect();
+        fields.extend(schema.fields().iter().skip(logical_width).cloned());
+        let added = (0..schema.fields().len() - logical_width).map(|index| Origin::Node(input.fields().len() + index));
+        let mut origins = relation.origins;
+        origins.extend(added);
+        let properties = Properties {
+            // A row comes as often as it has elements.
+            upsert_key: None,
+            state: StateLifetime::Stateless,
+            ..self.properties(relation.node).clone()
+        };
+        let collection_field = self.collection_field(unnest)?;
+        let kind = NodeKind::Unnest(Unnest {
+            column,
+            ordinality: unnest.call.ordinality,
+            keep_empty: unnest.call.keep_empty,
+            is_multiset: is_multiset(&collection_field),
+        });
+        let edge = Input { node: relation.node, exchange: Exchange::Forward };
+        let node_schema = Arc::new(datafusion::arrow::datatypes::Schema::new(fields));
+        let node = self.add(kind, vec![edge], node_schema, properties, place);
+        Ok(Relation { node, schema, origins, window: None })
+    }
+
+    fn collection_field(&self, unnest: &UnnestNode) -> Result<datafusion::arrow::datatypes::FieldRef, Diagnostic> {
+        let collection: &LogicalExpr = &unnest.collection;
+        let field = collection.to_field(unnest.input.schema()).map(|(_, field)| field);
+        field.map_err(|error| super::error::finding(&error, None))
+    }
+}
