@@ -348,6 +348,7 @@ impl Executor {
             Message::Batch(batch) => match &mut node.work {
                 Work::Operator(operator) => {
                     operator.on_batch(port, Arc::unwrap_or_clone(batch), &mut out)?;
+                    while operator.resume(&mut out)? {}
                     self.emit_all(consumer, to as u32, out)
                 }
                 Work::View(columns) => {
@@ -375,6 +376,7 @@ impl Executor {
                 let send_on = match &mut node.work {
                     Work::Operator(operator) => {
                         operator.on_watermark(port, mine, &mut out)?;
+                        while operator.resume(&mut out)? {}
                         operator.output_watermark(all)
                     }
                     _ => all,
@@ -394,6 +396,7 @@ impl Executor {
                 }
                 if let Work::Operator(operator) = &mut node.work {
                     operator.on_end(port, &mut out)?;
+                    while operator.resume(&mut out)? {}
                 }
                 let is_over = node.ended.iter().flatten().all(|ended| *ended);
                 self.emit_all(consumer, to as u32, out)?;
