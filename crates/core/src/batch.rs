@@ -168,9 +168,17 @@ impl From<RecordBatch> for Batch {
 pub enum Message {
     Batch(Arc<Batch>),
     Watermark(EventTime),
-    Barrier(Epoch),
+    Barrier(Barrier),
     /// No more rows will ever come. `Watermark(EventTime::MAX)` was sent before.
     End,
+}
+
+/// The end of an epoch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Barrier {
+    pub epoch: Epoch,
+    /// The processing time at which the epoch ended, ms since 1970: one for all lanes.
+    pub time_ms: i64,
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ mod store_answer;
 mod table;
 mod time;
 
-pub use batch::{Batch, Message, RowKind, WEIGHT_NAME};
+pub use batch::{Barrier, Batch, Message, RowKind, WEIGHT_NAME};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use code::{CODES, Code, CodeInfo};
 pub use diagnostic::{Diagnostic, Label, Place, Severity, SourceText, Span, nearest};

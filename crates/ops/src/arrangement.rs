@@ -220,27 +220,6 @@ impl Arrangement {
         self.chunks[chunk].set_weight(row, weight);
     }
 
-    /// A number that its user keeps with a row, 0 at first. It is not stored.
-    pub(crate) fn count(&self, id: RowId) -> i64 {
-        let (chunk, row) = self.locate(id);
-        self.chunks[chunk].counts.get(row).copied().unwrap_or(0)
-    }
-
-    pub(crate) fn set_count(&mut self, id: RowId, count: i64) {
-        let (chunk, row) = self.locate(id);
-        self.chunks[chunk].set_count(row, count);
-    }
-
-    /// As [`Arrangement::set_count`], for a row that may have gone.
-    pub(crate) fn set_count_if_there(&mut self, id: RowId, count: i64) {
-        let chunk = self.chunks.partition_point(|chunk| chunk.first() <= id);
-        if let Some(chunk) = chunk.checked_sub(1).map(|chunk| &mut self.chunks[chunk])
-            && let Some(row) = chunk.find(id)
-        {
-            chunk.set_count(row, count);
-        }
-    }
-
     fn locate(&self, id: RowId) -> (usize, usize) {
         let chunk = self.chunks.partition_point(|chunk| chunk.first() <= id) - 1;
         (chunk, self.chunks[chunk].position(id))

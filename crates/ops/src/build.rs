@@ -43,7 +43,12 @@ pub fn build(node: &Node, input_schemas: &[SchemaRef], context: &OperatorContext
             let input = only_input(node, input_schemas)?;
             Ok(Box::new(GroupAggregateOperator::new(aggregate, input, node.schema.clone(), context.batch_rows)?))
         }
-        NodeKind::Join(join) => Ok(Box::new(JoinOperator::new(join, input_schemas, node.schema.clone(), context.batch_rows)?)),
+        NodeKind::Join(join) => {
+            let [left, right] = input_schemas else {
+                return Err(Error::internal(format!("node {} has {} inputs in place of two", node.id, input_schemas.len())));
+            };
+            Ok(Box::new(JoinOperator::new(join, node.properties.state, [left, right], node.schema.clone(), context)?))
+        }
         NodeKind::TopN(top) => {
             let input = only_input(node, input_schemas)?;
             TopNOperator::create(top, input, node.schema.clone(), context.batch_rows)

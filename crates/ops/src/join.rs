@@ -1,307 +1,167 @@
-//! Regular joins: INNER, LEFT, RIGHT, FULL, SEMI, ANTI.
+//! The regular join: both inputs are kept, each row meets all rows of the other side that are there.
 //!
-//! Each input row meets the rows of the other side that are there now, oldest first, and is kept for those that come later.
-//! Weights multiply. Output follows input row by row:
+//! - **Kinds.** INNER, LEFT, RIGHT, FULL, SEMI, ANTI. Inputs may be updating: weights of a pair multiply, a weight of 3 is three
+//!   rows. Without keys every pair is a candidate. `NOT IN` is an ANTI join in which a null on either side matches too.
+//! - **Match.** Keys are equal (a null equals nothing, or, with `IS NOT DISTINCT FROM`, a null; NaN equals NaN, `-0.0` is not
+//!   `0.0`) and the condition is true.
+//! - **Emission.** Per input row in order, as Flink does it:
+//!   - a row with matches gives the pairs, in order of arrival of the other side's rows;
+//!   - LEFT, RIGHT, FULL: a row without a match gives `+I (row, null)`. If a row is the first match of rows of a side that is
+//!     kept, their `-D (row, null)` come before the pairs; if it was the last match, `+I (row, null)` behind `-D` of the pairs;
+//!   - SEMI: a left row comes when it has its first match and goes with its last; ANTI: the other way round.
 //!
-//! - a pair comes with the weight of its new row; in an INNER join it is marked as an update if the new row is;
-//! - a row of an outer side without a match comes padded with nulls; before its first match the padded row is taken back, behind
-//!   the loss of its last match it comes again;
-//! - a left row of a SEMI join comes at its first match and goes with its last; of an ANTI join the other way round.
+//!   Of a row with very many matches this holds for each chunk of them.
+//! - **Marks.** Pairs of an INNER join, and those taken back by a side whose rows are not kept, have the mark of the input row,
+//!   as have rows of SEMI joins and left rows of ANTI ones. All else is `+I` and `-D`.
+//! - **Size.** Output comes in batches of at most `batch_rows` rows, one at a time: see [`Operator::resume`].
+//! - **Late rows.** There are none, time plays no part. Watermarks pass through.
 //!
-//! Keys with a null match nothing, unless the key says that nulls match; such rows are not kept. The pairs of one input row may
-//! be many more than fit into memory: they come in batches, see [`Operator::resume`].
+//! State: [`KeyedRuns`](crate::keyed_runs) of each side, slots `left/…` and `right/…`. Rows that can match nothing
+//! because of a null are not kept. Of the right side of SEMI and ANTI joins only the keys and what the condition reads are kept,
+//! of an append-only one without condition each key once. Whether a row of a side that is kept has a match follows from the other
+//! side's keys; with a condition, with `NOT IN` and with a time to live each row counts its matches, and only from none to one if
+//! the other side is append-only. A row goes when it is taken back, or with a time to live (`table.exec.state.ttl`) when it was
+//! not written for that long: nothing is sent then, and matches that went so are still counted.
 //!
-//! Late rows: there are none, time plays no part. Watermarks pass through.
-//!
-//! State: both inputs, in two [`Arrangement`]s, `left` and `right`. A row goes when it is taken back, so over append-only input
-//! never. How many matches a row of an outer, SEMI or ANTI side has is not stored but counted again at restore.
+//! Source of the semantics: Flink 2.3, recorded cases join-regular and set-operations.
 
+mod begin;
 mod condition;
+mod emit;
+mod side;
+mod transitions;
 
-use arrow::array::{Array, ArrayRef, UInt32Array};
-use arrow::compute::take;
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use thalweg_core::{Batch, Epoch, Error, EventTime, Result};
-use thalweg_plan::{Join, JoinKind};
+use thalweg_plan::{Join, JoinKind, StateLifetime};
 use thalweg_state::{StateDelta, StatePart};
 
-use crate::arrangement::{Arrangement, RowId};
-use crate::changes::{Changes, is_update, without_zeros};
-use crate::key_codec::EncodedKeys;
-use crate::running::canonical_floats;
-use crate::{Operator, OperatorMetrics, Output};
+use crate::keyed_runs::{Matches, Place};
+use crate::{Operator, OperatorContext, OperatorMetrics, Output};
 pub(crate) use condition::PairCondition;
+use side::Side;
+use transitions::Transition;
 
 const LEFT: usize = 0;
 const RIGHT: usize = 1;
 
 pub(crate) struct JoinOperator {
     kind: JoinKind,
-    sides: [Side; 2],
+    /// By key, whether two nulls match.
+    nulls_match: Vec<bool>,
+    null_aware: bool,
     condition: Option<PairCondition>,
+    /// Left, right.
+    sides: [Side; 2],
+    /// Whether rows count their matches; else the keys of the other side tell whether there are any.
+    counts_matches: bool,
     output_schema: SchemaRef,
     batch_rows: usize,
-    /// The input whose pairs are not all out yet.
-    pending: Option<Pending>,
+    work: Option<Work>,
 }
 
-struct Side {
-    rows: Arrangement,
-    width: usize,
-    keys: Vec<usize>,
-    /// Keys whose null matches nothing.
-    strict_keys: Vec<usize>,
-    /// Whether rows without a match come out, padded.
-    is_outer: bool,
-    /// Whether the matches of each row are counted.
-    is_counted: bool,
-}
-
-/// A batch on its way through the other side.
-struct Pending {
+/// A batch that is being joined.
+struct Work {
     port: usize,
-    batch: Batch,
-    keys: EncodedKeys,
-    /// Whether the row's key can match at all.
-    can_match: Vec<bool>,
-    /// The row of this side's arrangement that holds it; `None` for those that are not kept.
-    ids: Vec<Option<RowId>>,
-    /// The row that comes next, and how many of its candidates are done.
+    rows: RecordBatch,
+    weights: Option<Int64Array>,
+    updates: Option<BooleanArray>,
+    /// What each row does to the rows of the other side that it matches. Empty if nobody asks.
+    transitions: Vec<Transition>,
+    /// Where each row is kept, if its matches are counted; else empty.
+    places: Vec<Place>,
+    matches: Matches,
+    /// An upper bound of the bytes of a row.
+    row_bytes: usize,
+    /// The row whose matches are being read.
     row: usize,
-    candidate: usize,
-    /// Matches of that row so far, by weight.
-    matches: i64,
+    /// Weights of its matches so far.
+    matched: i64,
 }
 
-/// Output rows as places in the input batch and in the other side.
-#[derive(Default)]
-struct Pairs {
-    own: Vec<Option<u32>>,
-    other: Vec<Option<RowId>>,
-    changes: Changes,
-}
+impl Work {
+    fn weight(&self, row: usize) -> i64 {
+        self.weights.as_ref().map_or(1, |weights| weights.value(row))
+    }
 
-impl Pairs {
-    fn push(&mut self, own: Option<u32>, other: Option<RowId>, weight: i64, mark: bool) {
-        self.own.push(own);
-        self.other.push(other);
-        self.changes.push(weight, mark);
+    fn is_update(&self, row: usize) -> bool {
+        self.updates.as_ref().is_some_and(|updates| updates.value(row))
     }
 }
 
 impl JoinOperator {
     /// # Errors
-    /// `User` for keys that cannot be compared, `Internal` when the schemas do not belong to the node.
-    pub(crate) fn new(node: &Join, inputs: &[SchemaRef], output: SchemaRef, batch_rows: usize) -> Result<Self> {
-        let [left, right] = inputs else {
-            return Err(Error::internal("a join has two inputs"));
+    /// `Internal` when the schemas do not belong to the node.
+    pub(crate) fn new(
+        node: &Join,
+        state: StateLifetime,
+        inputs: [&SchemaRef; 2],
+        output: SchemaRef,
+        context: &OperatorContext,
+    ) -> Result<Self> {
+        let width = inputs[LEFT].fields().len() + if node.kind.has_right_columns() { inputs[RIGHT].fields().len() } else { 0 };
+        if output.fields().len() != width {
+            return Err(Error::internal("a join gives the columns of its inputs"));
+        }
+        let time_to_live_ms = match state {
+            StateLifetime::TimeToLive { ms } => Some(ms),
+            _ => None,
         };
-        let condition = node.condition.as_ref().map(|condition| PairCondition::new(condition, left, right)).transpose()?;
-        let strict = |column: fn(&thalweg_plan::JoinKey) -> usize| {
-            node.keys.iter().filter(|key| !key.nulls_match).map(column).collect::<Vec<_>>()
+        let condition =
+            node.condition.as_ref().map(|condition| PairCondition::new(condition, inputs[LEFT], inputs[RIGHT])).transpose()?;
+        let tracks = [node.kind.keeps_left() || !node.kind.has_right_columns(), node.kind.keeps_right()];
+        let counts_matches = condition.is_some() || node.null_aware || time_to_live_ms.is_some();
+        let side = |port: usize| {
+            let needed = condition.as_ref().map(|condition| if port == LEFT { &condition.left } else { &condition.right });
+            Side::new(
+                node,
+                port,
+                inputs[port],
+                needed.map_or(&[], Vec::as_slice),
+                side::Matching { tracks: tracks[port], counts_matches },
+                time_to_live_ms,
+                context,
+            )
         };
-        let side = |name, schema: &SchemaRef, column: fn(&thalweg_plan::JoinKey) -> usize, is_outer, is_counted, updating| {
-            let keys: Vec<usize> = node.keys.iter().map(column).collect();
-            Ok::<_, Error>(Side {
-                rows: Arrangement::new(name, schema, &keys, updating)?,
-                width: schema.fields().len(),
-                strict_keys: strict(column),
-                keys,
-                is_outer,
-                is_counted,
-            })
-        };
-        let (outer_left, outer_right) = (node.kind.keeps_left(), node.kind.keeps_right());
-        let counts_left = outer_left || !node.kind.has_right_columns();
         Ok(JoinOperator {
             kind: node.kind,
-            sides: [
-                side("left", left, |key| key.left, outer_left, counts_left, node.left_updating)?,
-                side("right", right, |key| key.right, outer_right, outer_right, node.right_updating)?,
-            ],
+            nulls_match: node.keys.iter().map(|key| key.nulls_match).collect(),
+            null_aware: node.null_aware,
+            sides: [side(LEFT), side(RIGHT)],
             condition,
+            counts_matches,
             output_schema: output,
-            batch_rows: batch_rows.max(1),
-            pending: None,
+            batch_rows: context.batch_rows.max(1),
+            work: None,
         })
     }
 
-    /// Takes a batch into its own side.
-    fn take_in(&mut self, port: usize, batch: Batch) -> Result<Pending> {
-        let side = &mut self.sides[port];
-        let keys = side.rows.keys_of(&batch.rows)?;
-        let can_match: Vec<bool> =
-            (0..batch.num_rows()).map(|row| side.strict_keys.iter().all(|key| !batch.column(*key).is_null(row))).collect();
-        let ids = if can_match.contains(&false) {
-            let kept: Vec<u32> = (0_u32..).zip(&can_match).filter(|(_, can)| **can).map(|(row, _)| row).collect();
-            let kept_batch = batch.take(&UInt32Array::from(kept.clone()))?;
-            let kept_keys = side.rows.keys_of(&kept_batch.rows)?;
-            let mut ids = vec![None; batch.num_rows()];
-            for (row, id) in kept.into_iter().zip(side.rows.apply(&kept_batch, &kept_keys)?) {
-                ids[row as usize] = Some(id);
-            }
-            ids
-        } else {
-            side.rows.apply(&batch, &keys)?.into_iter().map(Some).collect()
-        };
-        side.rows.tidy()?;
-        Ok(Pending { port, batch, keys, can_match, ids, row: 0, candidate: 0, matches: 0 })
+    /// Whether only left rows come out.
+    fn gives_left_only(&self) -> bool {
+        !self.kind.has_right_columns()
     }
 
-    /// Sends the next batch of output; returns whether there may be more.
-    fn advance(&mut self, pending: &mut Pending, out: &mut Output) -> Result<bool> {
-        let other = 1 - pending.port;
-        let first_row = pending.row;
-        let mut candidates: Vec<(u32, RowId)> = vec![];
-        while pending.row < pending.batch.num_rows() && candidates.len() < self.batch_rows {
-            let ids = match pending.can_match[pending.row] {
-                true => &self.sides[other].rows.of_key(pending.keys.key(pending.row))[pending.candidate..],
-                false => &[],
-            };
-            let taken = ids.len().min(self.batch_rows - candidates.len());
-            candidates.extend(ids[..taken].iter().map(|id| (pending.row as u32, *id)));
-            if taken < ids.len() {
-                pending.candidate += taken;
-            } else {
-                pending.row += 1;
-                pending.candidate = 0;
-            }
-        }
-        let matching = self.matching(pending.port, &pending.batch, candidates)?;
-        let mut pairs = Pairs::default();
-        let mut matching = matching.into_iter().peekable();
-        for row in first_row..pending.batch.num_rows().min(pending.row + 1) {
-            while let Some((_, id)) = matching.next_if(|(at, _)| *at as usize == row) {
-                pending.matches += self.sides[other].rows.weight(id);
-                self.on_match(pending, row, id, &mut pairs);
-            }
-            if row < pending.row {
-                let matches = std::mem::take(&mut pending.matches);
-                self.on_row_done(pending, row, matches, &mut pairs);
-            }
-        }
-        self.emit(pending, pairs, out)?;
-        Ok(pending.row < pending.batch.num_rows())
+    /// Whether output depends on whether rows of `port` have matches, and the rows themselves do not know.
+    fn tracks_by_key(&self, port: usize) -> bool {
+        self.sides[port].tracks && !self.counts_matches
     }
 
-    /// Those of the candidates for which the condition is true. `rows` are of side `port`.
-    fn matching(&self, port: usize, batch: &Batch, candidates: Vec<(u32, RowId)>) -> Result<Vec<(u32, RowId)>> {
-        let Some(condition) = self.condition.as_ref().filter(|_| !candidates.is_empty()) else {
-            return Ok(candidates);
-        };
-        let (own_columns, other_columns) =
-            if port == LEFT { (&condition.left, &condition.right) } else { (&condition.right, &condition.left) };
-        let rows = UInt32Array::from_iter_values(candidates.iter().map(|(row, _)| *row));
-        let ids: Vec<Option<RowId>> = candidates.iter().map(|(_, id)| Some(*id)).collect();
-        let own = own_columns.iter().map(|column| Ok(take(batch.column(*column), &rows, None)?)).collect::<Result<Vec<_>>>()?;
-        let other = self.sides[1 - port].rows.gather(&ids, other_columns)?;
-        let columns = if port == LEFT { [own, other].concat() } else { [other, own].concat() };
-        let passing = condition.passing(columns, candidates.len())?;
-        Ok(candidates.into_iter().zip(passing.values().iter()).filter(|(_, passes)| *passes).map(|(pair, _)| pair).collect())
-    }
-
-    /// A row of the batch meets a row of the other side.
-    fn on_match(&mut self, pending: &Pending, row: usize, id: RowId, pairs: &mut Pairs) {
-        let weight = pending.batch.weight(row);
-        let mark = is_update(&pending.batch, row);
-        let own_is_outer = self.sides[pending.port].is_outer;
-        let other = &mut self.sides[1 - pending.port];
-        let other_weight = other.rows.weight(id);
-        let (mut is_first, mut is_last) = (false, false);
-        if other.is_counted {
-            let before = other.rows.count(id);
-            let after = before + weight;
-            other.rows.set_count(id, after);
-            is_first = before == 0 && after > 0;
-            is_last = before > 0 && after == 0;
-        }
-        match self.kind {
-            JoinKind::Semi | JoinKind::Anti if pending.port == LEFT => {}
-            JoinKind::Semi | JoinKind::Anti => {
-                let sign = if self.kind == JoinKind::Semi { 1 } else { -1 };
-                // A semi join passes the kind of the row on that decides; what an anti join gives is an insert or a deletion.
-                let mark = mark && self.kind == JoinKind::Semi;
-                if is_first {
-                    pairs.push(None, Some(id), sign * other_weight, mark);
-                } else if is_last {
-                    pairs.push(None, Some(id), -sign * other_weight, mark);
-                }
+    /// Matches are counted now but were not when the state was written: without a condition the keys tell.
+    fn count_uncounted(&mut self) -> Result<()> {
+        for port in [LEFT, RIGHT] {
+            let (side, other) = (&self.sides[port], &self.sides[1 - port]);
+            let places = side.held.uncounted();
+            if places.is_empty() {
+                continue;
             }
-            _ => {
-                if is_first && other.is_outer {
-                    pairs.push(None, Some(id), -other_weight, false);
-                }
-                // As in Flink: a pair of an outer join is an insert, and a deletion where the row of the outer side went.
-                let mark = mark && !own_is_outer && (weight < 0 || !other.is_outer);
-                pairs.push(Some(row as u32), Some(id), weight.saturating_mul(other_weight), mark);
-                if is_last && other.is_outer {
-                    pairs.push(None, Some(id), other_weight, false);
-                }
-            }
-        }
-    }
-
-    /// All matches of a row of the batch are known.
-    fn on_row_done(&mut self, pending: &Pending, row: usize, matches: i64, pairs: &mut Pairs) {
-        let own = &mut self.sides[pending.port];
-        if let Some(id) = pending.ids[row].filter(|_| own.is_counted) {
-            // A row that was taken back may be gone; its count does not matter then.
-            own.rows.set_count_if_there(id, matches);
-        }
-        let weight = pending.batch.weight(row);
-        let mark = is_update(&pending.batch, row);
-        match self.kind {
-            JoinKind::Semi | JoinKind::Anti => {
-                if pending.port == LEFT && (matches > 0) == (self.kind == JoinKind::Semi) {
-                    pairs.push(Some(row as u32), None, weight, mark);
-                }
-            }
-            _ if own.is_outer && matches == 0 => pairs.push(Some(row as u32), None, weight, false),
-            _ => {}
-        }
-    }
-
-    fn emit(&self, pending: &Pending, pairs: Pairs, out: &mut Output) -> Result<()> {
-        if pairs.changes.len() == 0 {
-            return Ok(());
-        }
-        let own_rows = UInt32Array::from(pairs.own);
-        let own = |width: usize| -> Result<Vec<ArrayRef>> {
-            (0..width).map(|column| Ok(take(pending.batch.column(column), &own_rows, None)?)).collect()
-        };
-        let (own_side, other_side) = (&self.sides[pending.port], &self.sides[1 - pending.port]);
-        let other = || other_side.rows.gather(&pairs.other, &(0..other_side.width).collect::<Vec<_>>());
-        let columns = match (self.kind.has_right_columns(), pending.port) {
-            (true, LEFT) => [own(own_side.width)?, other()?].concat(),
-            (true, _) => [other()?, own(own_side.width)?].concat(),
-            (false, LEFT) => own(own_side.width)?,
-            (false, _) => other()?,
-        };
-        let batch = pairs.changes.into_batch(&self.output_schema, columns)?;
-        for offset in (0..batch.num_rows()).step_by(self.batch_rows) {
-            out.push(batch.slice(offset, self.batch_rows.min(batch.num_rows() - offset)));
-        }
-        Ok(())
-    }
-
-    /// Counts the matches of the rows of a side anew.
-    fn count_matches(&mut self, port: usize) -> Result<()> {
-        for (rows, ids) in self.sides[port].rows.live_chunks()? {
-            let batch = Batch::append(rows);
-            let other = &self.sides[1 - port].rows;
-            let columns: Vec<ArrayRef> = self.sides[port].keys.iter().map(|key| canonical_floats(batch.column(*key))).collect();
-            let keys = other.encode_keys(&columns, batch.num_rows())?;
-            let mut counts = vec![0; ids.len()];
-            for row in 0..ids.len() {
-                for piece in other.of_key(keys.key(row)).chunks(self.batch_rows) {
-                    let candidates = piece.iter().map(|id| (row as u32, *id)).collect();
-                    for (_, id) in self.matching(port, &batch, candidates)? {
-                        counts[row] += other.weight(id);
-                    }
-                }
-            }
-            for (id, count) in ids.into_iter().zip(counts) {
-                self.sides[port].rows.set_count(id, count);
+            let located = side.held.locate(&places);
+            let keys: Vec<ArrayRef> = side.kept_keys.iter().map(|key| side.held.gather(*key, &located)).collect::<Result<_>>()?;
+            let hashes = side.held.hashes(&keys, places.len())?;
+            let rows: Vec<u32> = (0..places.len() as u32).collect();
+            let counts = other.held.weight_up_to(&keys, &hashes, &rows, &vec![i64::MAX; rows.len()])?;
+            for (place, count) in places.into_iter().zip(counts) {
+                self.sides[port].held.set_matches(place, count);
             }
         }
         Ok(())
@@ -310,60 +170,59 @@ impl JoinOperator {
 
 impl Operator for JoinOperator {
     fn on_batch(&mut self, port: usize, batch: Batch, out: &mut Output) -> Result<()> {
-        assert!(self.pending.is_none(), "the output of a batch is taken before the next batch comes");
-        let batch = without_zeros(batch)?;
-        let mut pending = self.take_in(port, batch)?;
-        if self.advance(&mut pending, out)? {
-            self.pending = Some(pending);
-        }
+        assert!(self.work.is_none(), "a join is given rows before it has put out what it had");
+        self.begin(port, batch, out)?;
+        self.resume(out)?;
         Ok(())
-    }
-
-    fn resume(&mut self, out: &mut Output) -> Result<bool> {
-        let Some(mut pending) = self.pending.take() else {
-            return Ok(false);
-        };
-        if self.advance(&mut pending, out)? {
-            self.pending = Some(pending);
-        }
-        Ok(true)
     }
 
     fn on_watermark(&mut self, _port: usize, _watermark: EventTime, _out: &mut Output) -> Result<()> {
         Ok(())
     }
 
+    fn resume(&mut self, out: &mut Output) -> Result<bool> {
+        let Some(mut work) = self.work.take() else { return Ok(false) };
+        self.emit_chunk(&mut work, out)?;
+        if work.row < work.rows.num_rows() {
+            self.work = Some(work);
+        } else {
+            self.sides[work.port].held.maintain()?;
+        }
+        Ok(true)
+    }
+
+    fn on_time(&mut self, now_ms: i64) -> Result<()> {
+        self.sides.iter_mut().try_for_each(|side| side.held.on_time(now_ms))
+    }
+
     fn snapshot(&mut self, _epoch: Epoch) -> Result<StateDelta> {
         let mut delta = StateDelta::default();
-        self.sides.iter_mut().try_for_each(|side| side.rows.snapshot(&mut delta))?;
+        for side in &mut self.sides {
+            delta.changes.extend(side.held.snapshot()?);
+        }
         Ok(delta)
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
-        let [left, right] = &mut self.sides;
-        let (of_left, others): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| left.rows.owns(&part.slot));
-        if let Some(other) = others.iter().find(|part| !right.rows.owns(&part.slot)) {
-            return Err(Error::corrupt(format!("the state of a join has a slot \"{}\"", other.slot)));
+        let (left, others): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| self.sides[LEFT].held.owns(&part.slot));
+        if let Some(part) = others.iter().find(|part| !self.sides[RIGHT].held.owns(&part.slot)) {
+            return Err(Error::corrupt(format!("the state of a join has a slot \"{}\"", part.slot)));
         }
-        left.rows.restore(&of_left)?;
-        right.rows.restore(&others)?;
-        for port in [LEFT, RIGHT] {
-            if self.sides[port].is_counted {
-                self.count_matches(port)?;
-            }
-        }
-        Ok(())
+        self.sides[LEFT].held.restore(left)?;
+        self.sides[RIGHT].held.restore(others)?;
+        self.count_uncounted()
     }
 
     fn mark_all_dirty(&mut self) {
-        self.sides.iter_mut().for_each(|side| side.rows.mark_all_dirty());
+        self.sides.iter_mut().for_each(|side| side.held.mark_all_dirty());
     }
 
     fn metrics(&self) -> OperatorMetrics {
+        let held = || self.sides.iter().map(|side| &side.held);
         OperatorMetrics {
             late_rows: 0,
-            state_bytes: self.sides.iter().map(|side| side.rows.size_bytes() as u64).sum(),
-            state_rows: self.sides.iter().map(|side| side.rows.len() as u64).sum(),
+            state_bytes: held().map(|held| held.size_bytes() as u64).sum(),
+            state_rows: held().map(|held| held.len() as u64).sum(),
         }
     }
 }

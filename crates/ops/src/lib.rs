@@ -3,7 +3,7 @@
 //! The same inputs in the same order give the same outputs in the same order.
 //!
 //! - One per source partition, before any operator: [`WatermarkGenerator`].
-//! - Without state: `Project`, `Filter`, `AssignWindow`, `Union`; with state: `GroupAggregate`; all made by [`build`].
+//! - Without state: `Project`, `Filter`, `AssignWindow`, `Union`; with state: `GroupAggregate`, `Join`; all made by [`build`].
 //! - `Session`: SESSION windows, with an aggregate or without, made by [`build`].
 //! - A window aggregate is two operators: [`build_local`] before the exchange, [`build_global`] behind it; rows of
 //!   [`partial_schema`] pass between them, sent to lanes by [`partition_by_lane`].
@@ -22,6 +22,7 @@ mod group_aggregate;
 mod group_keys;
 mod join;
 mod key_codec;
+mod keyed_runs;
 mod keyed_table;
 mod local_time;
 mod normalize;

@@ -62,6 +62,12 @@ pub trait Operator: Send {
         Ok(())
     }
 
+    /// Tells the processing time (ms since 1970), the same in all lanes: before each snapshot, for state that has a time to live.
+    fn on_time(&mut self, now_ms: i64) -> Result<()> {
+        let _ = now_ms;
+        Ok(())
+    }
+
     /// The watermark to send on, given the minimum over the ports. Most operators send on what came in.
     fn output_watermark(&self, input: EventTime) -> EventTime {
         input

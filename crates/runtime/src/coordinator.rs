@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use thalweg_core::{Clock, Epoch, Error, ErrorKind, Result};
+use thalweg_core::{Barrier, Clock, Epoch, Error, ErrorKind, Result};
 use thalweg_state::{JobStore, Manifest, PartitionProgress, SourceProgress as StoredProgress, apply, apply_full};
 
 use crate::delivery::Delivery;
@@ -193,9 +193,10 @@ impl Coordinator {
             self.final_epoch.set(epoch);
             self.status.set_phase(JobPhase::Stopping);
         }
+        let barrier = Barrier { epoch, time_ms: self.clock.wall_ms() };
         for control in &self.controls {
             // A source task that is gone has sent, or will send, why.
-            let _ = control.send(Control::Barrier(epoch));
+            let _ = control.send(Control::Barrier(barrier));
         }
         Ok(Open {
             epoch,

@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use thalweg_core::{
-    Assignment, Batch, Clock, Epoch, Error, ErrorKind, EventTime, PartitionId, PollBudget, Position, Source, SourceEvent,
+    Assignment, Barrier, Batch, Clock, Error, ErrorKind, EventTime, PartitionId, PollBudget, Position, Source, SourceEvent,
     SourceReader,
 };
 use thalweg_ops::{DEFAULT_MAX_FUTURE_MS, WatermarkGenerator};
@@ -34,7 +34,7 @@ const QUIET_STEP_MAX: Duration = Duration::from_millis(100);
 
 /// What the coordinator tells a source task.
 pub enum Control {
-    Barrier(Epoch),
+    Barrier(Barrier),
     Assign(Vec<PartitionProgress>),
 }
 
@@ -124,17 +124,17 @@ impl SourceTask {
                 self.assign(reading, partitions)?;
                 Ok(false)
             }
-            Some(Control::Barrier(epoch)) => {
+            Some(Control::Barrier(barrier)) => {
                 // What other lanes have read by now counts before the barrier: the last epoch fires all that is complete.
                 self.send_watermark(reading)?;
                 // The positions are those of the rows sent before the barrier: read here, in the same step.
                 self.body.events.send(Event::Positions {
                     operator: self.operator.clone(),
-                    epoch,
+                    epoch: barrier.epoch,
                     partitions: reading.positions(),
                 });
-                self.body.on_barrier(epoch)?;
-                Ok(self.final_epoch.is(epoch))
+                self.body.on_barrier(barrier)?;
+                Ok(self.final_epoch.is(barrier.epoch))
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Select, Sender};
-use thalweg_core::{Batch, Epoch, Error, EventTime, LaneId, Message, OutputSegment, Result, SinkWriter};
+use thalweg_core::{Barrier, Batch, Epoch, Error, EventTime, LaneId, Message, OutputSegment, Result, SinkWriter};
 use thalweg_ops::{Operator, Output};
 use thalweg_plan::Exchange;
 use thalweg_state::StateDelta;
@@ -155,6 +155,9 @@ impl Body {
     /// Passes on what an operator could not give at once, piece by piece.
     fn resume(&mut self, node: usize) -> Result<(), Stop> {
         loop {
+            if self.abort.is_set() {
+                return Err(Stop::Aborted);
+            }
             let mut out = Output::default();
             let Work::Operator(operator) = &mut self.nodes[node].work else {
                 return Ok(());
@@ -209,6 +212,7 @@ impl Body {
             operator.on_end(port, &mut out)?;
         }
         self.emit(node, out)?;
+        self.resume(node)?;
         for index in 0..self.nodes[node].targets.len() {
             match self.nodes[node].targets[index] {
                 Target::Local { node, port } => self.on_end(node, port)?,
@@ -219,12 +223,14 @@ impl Body {
     }
 
     /// Closes the epoch in this task: snapshots, prepared output, then the barrier goes on.
-    pub fn on_barrier(&mut self, epoch: Epoch) -> Result<(), Stop> {
+    pub fn on_barrier(&mut self, barrier: Barrier) -> Result<(), Stop> {
+        let epoch = barrier.epoch;
         let mut snapshot = TaskSnapshot { task: self.task, lane: self.lane, epoch, states: vec![], segments: vec![] };
         for node in &mut self.nodes {
             match &mut node.work {
                 Work::Root => {}
                 Work::Operator(operator) => {
+                    operator.on_time(barrier.time_ms)?;
                     if self.stores_state {
                         let delta = operator.snapshot(epoch)?;
                         if !delta.is_empty() {
@@ -243,7 +249,7 @@ impl Body {
             }
         }
         for route in 0..self.routes.len() {
-            self.broadcast(route, &Message::Barrier(epoch))?;
+            self.broadcast(route, &Message::Barrier(barrier))?;
         }
         self.asked_for_epoch = false;
         self.report_metrics();
@@ -336,7 +342,7 @@ pub struct InputQueue {
     pub port: usize,
     pub watermark: EventTime,
     /// The barrier that has arrived here while others have not: nothing more is read until they have.
-    pub barrier: Option<Epoch>,
+    pub barrier: Option<Barrier>,
     pub ended: bool,
 }
 
@@ -360,8 +366,8 @@ impl QueueTask {
                 }
                 Message::Watermark(watermark) => self.on_watermark(index, watermark)?,
                 Message::End => self.on_end(index)?,
-                Message::Barrier(epoch) => {
-                    if self.on_barrier(index, epoch)? && self.final_epoch.is(epoch) {
+                Message::Barrier(barrier) => {
+                    if self.on_barrier(index, barrier)? && self.final_epoch.is(barrier.epoch) {
                         return Ok(());
                     }
                 }
@@ -410,16 +416,19 @@ impl QueueTask {
     }
 
     /// Returns whether the barrier had arrived on all queues and was passed on.
-    fn on_barrier(&mut self, index: usize, epoch: Epoch) -> Result<bool, Stop> {
-        self.inputs[index].barrier = Some(epoch);
+    fn on_barrier(&mut self, index: usize, barrier: Barrier) -> Result<bool, Stop> {
+        self.inputs[index].barrier = Some(barrier);
         if self.inputs.iter().any(|input| input.barrier.is_none()) {
             return Ok(false);
         }
-        assert!(self.inputs.iter().all(|input| input.barrier == Some(epoch)), "epochs arrive in step");
+        assert!(self.inputs.iter().all(|input| input.barrier == Some(barrier)), "epochs arrive in step");
         for input in &mut self.inputs {
             input.barrier = None;
         }
-        self.body.on_barrier(epoch)?;
+        self.body.on_barrier(barrier)?;
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,8 +15,6 @@ pub(super) struct Chunk {
     ids: Vec<RowId>,
     /// 0: the row is gone.
     pub(super) weights: Vec<i64>,
-    /// Empty until one is set.
-    pub(super) counts: Vec<i64>,
     live: usize,
     is_stored: bool,
     /// Rows whose weight changed since the chunk was stored.
@@ -43,7 +41,7 @@ impl Chunk {
     pub(super) fn new(slot: SlotId, rows: RecordBatch, ids: Vec<RowId>, weights: Vec<i64>) -> Self {
         let live = weights.iter().filter(|weight| **weight != 0).count();
         let bytes = rows.get_array_memory_size() + ids.len() * 16;
-        Chunk { slot, rows, ids, weights, counts: vec![], live, is_stored: false, changed: vec![], bytes }
+        Chunk { slot, rows, ids, weights, live, is_stored: false, changed: vec![], bytes }
     }
 
     pub(super) fn first(&self) -> RowId {
@@ -97,29 +95,18 @@ impl Chunk {
         }
     }
 
-    pub(super) fn set_count(&mut self, row: usize, count: i64) {
-        if self.counts.is_empty() {
-            self.counts = vec![0; self.ids.len()];
-        }
-        self.counts[row] = count;
-    }
-
     pub(super) fn size_bytes(&self) -> usize {
-        self.bytes + self.counts.len() * 8
+        self.bytes
     }
 
     /// The rows of neighbouring chunks that are there; `None` when there are none.
     pub(super) fn merged(slot: SlotId, chunks: &[&Chunk]) -> Result<Option<Chunk>> {
         let mut pieces = vec![];
-        let (mut ids, mut weights, mut counts) = (vec![], vec![], vec![]);
-        let counted = chunks.iter().any(|chunk| !chunk.counts.is_empty());
+        let (mut ids, mut weights) = (vec![], vec![]);
         for chunk in chunks {
             let live = chunk.live_rows();
             ids.extend(live.iter().map(|row| chunk.ids[*row as usize]));
             weights.extend(live.iter().map(|row| chunk.weights[*row as usize]));
-            if counted {
-                counts.extend(live.iter().map(|row| chunk.counts.get(*row as usize).copied().unwrap_or(0)));
-            }
             pieces.push(if live.len() == chunk.len() {
                 chunk.rows.clone()
             } else {
@@ -130,7 +117,7 @@ impl Chunk {
             return Ok(None);
         }
         let rows = concat_batches(&chunks[0].rows.schema(), &pieces)?;
-        Ok(Some(Chunk { counts, ..Chunk::new(slot, rows, ids, weights) }))
+        Ok(Some(Chunk::new(slot, rows, ids, weights)))
     }
 
     /// A chunk from its stored batches: of one row the last entry holds. `None` when no row is left.

@@ -366,7 +366,10 @@ impl Visitor for Check {
             return ControlFlow::Continue(());
         }
         match expr {
-            Expr::AnyOp { .. } | Expr::AllOp { .. } => self.not_yet("ANY, SOME or ALL", span::of(expr), ""),
+            Expr::AnyOp { .. } | Expr::AllOp { .. } => {
+                self.not_yet("ANY, SOME or ALL", span::of(expr), "= ANY is IN, <> ALL is NOT IN; others compare with MIN or MAX");
+            }
+            Expr::InUnnest { .. } => self.not_yet("IN UNNEST", span::of(expr), "ARRAY_CONTAINS(array, value) says the same"),
             Expr::Function(function) => self.function(function, span::of(expr)),
             _ => {}
         }

@@ -11,35 +11,41 @@ mod properties;
 mod side;
 mod window;
 
+use std::collections::BTreeSet;
+
 use datafusion::common::{DFSchemaRef, ScalarValue};
 use datafusion::logical_expr::{Expr as LogicalExpr, Join as LogicalJoin, JoinType, lit};
 use thalweg_core::{Diagnostic, Span};
 use thalweg_plan::{Exchange, Input, Join, JoinKey, JoinKind, NodeKind};
 
 use self::condition::Conditions;
-use self::side::Side;
+use self::side::{Needed, Side};
 use super::lower::{Lowering, by_keys, not_yet, whole};
 use super::project::ProjectBuilder;
 use super::relation::{Origin, Relation};
 use super::span;
 
 /// A join whose inputs are lowered.
+#[derive(Clone)]
 struct Inputs {
     kind: JoinKind,
     left: Relation,
     right: Relation,
     conditions: Conditions,
+    needed: Needed,
     /// See [`Join::null_aware`].
     null_aware: bool,
     place: Option<Span>,
 }
 
 impl Lowering<'_> {
-    pub(crate) fn join(&mut self, join: &LogicalJoin) -> Result<Relation, Diagnostic> {
+    /// `needed` are the columns of the join that are used above it, all if not known.
+    pub(crate) fn join(&mut self, join: &LogicalJoin, needed: Option<&BTreeSet<usize>>) -> Result<Relation, Diagnostic> {
         let place = span::of_exprs(join.on.iter().flat_map(|(left, right)| [left, right]).chain(&join.filter));
         let conditions = Conditions::new(join)?;
+        let needed = Needed::new(join, &conditions, needed);
         if let Some(version) = &conditions.version {
-            return self.as_of_join(join, version.clone(), conditions, place);
+            return self.as_of_join(join, version.clone(), (conditions, needed), place);
         }
         let left = self.lower(&join.left)?;
         let left = self.assign_window(left)?;
@@ -55,15 +61,18 @@ impl Lowering<'_> {
             JoinType::RightSemi => (JoinKind::Semi, true),
             JoinType::RightAnti => (JoinKind::Anti, true),
             JoinType::LeftMark => {
-                let inputs = Inputs { kind: JoinKind::Semi, left, right, conditions, null_aware: false, place };
+                let inputs = Inputs { kind: JoinKind::Semi, left, right, conditions, needed, null_aware: false, place };
                 return self.mark_join(inputs, join.schema.clone());
             }
             JoinType::RightMark => return Err(not_yet("this subquery", place)),
         };
         let null_aware = join.null_aware;
         let inputs = match swapped {
-            false => Inputs { kind, left, right, conditions, null_aware, place },
-            true => Inputs { kind, left: right, right: left, conditions: conditions.swapped(), null_aware, place },
+            false => Inputs { kind, left, right, conditions, needed, null_aware, place },
+            true => {
+                let (conditions, needed) = (conditions.swapped(), needed.swapped());
+                Inputs { kind, left: right, right: left, conditions, needed, null_aware, place }
+            }
         };
         self.join_inputs(inputs, join.schema.clone())
     }
@@ -79,9 +88,9 @@ impl Lowering<'_> {
     }
 
     fn regular_join(&mut self, inputs: Inputs, schema: DFSchemaRef) -> Result<Relation, Diagnostic> {
-        let Inputs { kind, left, right, conditions, null_aware, place } = inputs;
-        let left = self.join_side(left, conditions.keys.iter().map(|key| &key.left), &[])?;
-        let right = self.join_side(right, conditions.keys.iter().map(|key| &key.right), &[])?;
+        let Inputs { kind, left, right, conditions, needed, null_aware, place } = inputs;
+        let left = self.join_side((left, &needed.left), conditions.keys.iter().map(|key| &key.left), &[])?;
+        let right = self.join_side((right, &needed.right), conditions.keys.iter().map(|key| &key.right), &[])?;
         let condition = self.pair_condition(&left.relation, &right.relation, conditions.rest)?;
         let keys = join_keys(&left, &right, conditions.keys.iter().map(|key| key.nulls_match));
         let (before, other) = (self.properties(left.relation.node), self.properties(right.relation.node));
@@ -120,8 +129,7 @@ impl Lowering<'_> {
         let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
         let mut nodes = vec![];
         for (kind, mark) in [(JoinKind::Semi, true), (JoinKind::Anti, false)] {
-            let (left, right, conditions) = (inputs.left.clone(), inputs.right.clone(), inputs.conditions.clone());
-            let part = Inputs { kind, left, right, conditions, null_aware: false, place: inputs.place };
+            let part = Inputs { kind, ..inputs.clone() };
             let part = self.join_inputs(part, left_schema.clone())?;
             let mut project = ProjectBuilder::default();
             for (origin, name) in part.origins.iter().zip(&names) {

@@ -73,7 +73,10 @@ impl<'a> Lowering<'a> {
                 if let Some(ranked) = self.ranked(filter, needed)? {
                     return Ok(ranked);
                 }
-                let relation = self.lower(&filter.input)?;
+                let schema = filter.input.schema();
+                let read = filter.predicate.column_refs().into_iter().filter_map(|column| schema.maybe_index_of_column(column));
+                let needed = needed.map(|needed| needed.iter().copied().chain(read).collect());
+                let relation = self.lower_needed(&filter.input, needed.as_ref())?;
                 self.filter(relation, &filter.predicate)
             }
             LogicalPlan::Window(window) => self.over(window),
@@ -95,7 +98,7 @@ impl<'a> Lowering<'a> {
                     .collect();
                 self.values_node(columns, empty.schema.clone(), rows)
             }
-            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Join(join) => self.join(join, needed),
             LogicalPlan::Extension(extension) => self.extension(&*extension.node),
             other => Err(not_yet(&kind_of(other), span::of_exprs(&other.expressions()))),
         }

@@ -74,6 +74,7 @@ pub(crate) fn prepare(plan: LogicalPlan) -> Result<LogicalPlan> {
         if !has_subquery(&node)? {
             return Ok(Transformed::no(node));
         }
+        check_outer_columns(&node)?;
         let node = match node {
             LogicalPlan::Filter(mut filter) => {
                 let schema = filter.input.schema().clone();
@@ -99,6 +100,46 @@ fn has_subquery(node: &LogicalPlan) -> Result<bool> {
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(found)
+}
+
+/// Refuses a subquery that names columns of a query further out than the one around it: no rule takes it that far.
+fn check_outer_columns(node: &LogicalPlan) -> Result<()> {
+    let mut around = DFSchema::empty();
+    for input in node.inputs() {
+        around.merge(input.schema());
+    }
+    node.apply_expressions(|expr| {
+        expr.apply(|part| {
+            if let Expr::Exists(Exists { subquery, .. })
+            | Expr::InSubquery(InSubquery { subquery, .. })
+            | Expr::ScalarSubquery(subquery) = part
+            {
+                subquery.subquery.apply(|inner| check_outer_columns_of(inner, &around))?;
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(())
+}
+
+/// Whether the outer columns that a node of a subquery names are all in `around`.
+fn check_outer_columns_of(node: &LogicalPlan, around: &DFSchema) -> Result<TreeNodeRecursion> {
+    node.apply_expressions(|expr| {
+        expr.apply(|part| match part {
+            // A subquery in a subquery has this query around it.
+            Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) => Ok(TreeNodeRecursion::Jump),
+            Expr::OuterReferenceColumn(_, column) if around.maybe_index_of_column(column).is_none() => Err(refuse(
+                Diagnostic::error(
+                    Code::NOT_YET,
+                    format!("a subquery that names \"{}\" of a query two levels out does not run yet", column.flat_name()),
+                )
+                .label_opt(span::of_plan(node), "this subquery")
+                .help("name only columns of the query right around it: join the tables of the query between in FROM"),
+            )),
+            _ => Ok(TreeNodeRecursion::Continue),
+        })
+    })?;
+    Ok(TreeNodeRecursion::Continue)
 }
 
 /// A subquery as a value gives one row, as far as the planner can see, or an aggregate sees to it when rows come.

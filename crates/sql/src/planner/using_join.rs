@@ -55,15 +55,14 @@ fn hidden_name(table: &str, column: &str) -> String {
 
 /// Replaces `table.k` by the name that it has after the join, and hides these columns from `*`.
 pub(crate) fn rewrite_references(select: &mut Select) -> References {
-    let mut names = HashSet::new();
-    let mut tables = HashSet::new();
+    let mut merged = HashSet::new();
     for from in &select.from {
-        collect(from, &mut names, &mut tables);
+        collect(from, &mut merged);
     }
-    if names.is_empty() {
+    if merged.is_empty() {
         return References::default();
     }
-    let mut references = Rewrite { names, tables, found: vec![], shadows: vec![] };
+    let mut references = Rewrite { merged, found: vec![], shadows: vec![] };
     let _ = select.visit(&mut references);
     let found = references.found;
     let mut hidden = found.iter().map(|(table, column)| Ident::with_quote('`', hidden_name(&table.value, &column.value)));
@@ -78,26 +77,32 @@ pub(crate) fn rewrite_references(select: &mut Select) -> References {
     References { found }
 }
 
-/// The columns of the USINGs in `from`, and the names of its tables if there is one.
-fn collect(from: &TableWithJoins, names: &mut HashSet<String>, tables: &mut HashSet<String>) {
-    let before = names.len();
+/// Adds the columns, with the names of their tables, that the USINGs in `from` merge.
+fn collect(from: &TableWithJoins, merged: &mut HashSet<(String, String)>) {
+    let mut tables = factor_names(&from.relation);
     for join in &from.joins {
+        tables.extend(factor_names(&join.relation));
         if let Some((_, JoinConstraint::Using(columns))) = constraint_of(&join.join_operator) {
-            names.extend(columns.iter().filter_map(|name| Some(name.0.last()?.as_ident()?.value.clone())));
+            for column in columns.iter().filter_map(|name| name.0.last()?.as_ident()) {
+                merged.extend(tables.iter().map(|table| (table.clone(), column.value.clone())));
+            }
         }
     }
     for factor in [&from.relation].into_iter().chain(from.joins.iter().map(|join| &join.relation)) {
         if let TableFactor::NestedJoin { table_with_joins, .. } = factor {
-            collect(table_with_joins, names, tables);
+            collect(table_with_joins, merged);
         }
-    }
-    if names.len() > before {
-        tables.extend(table_names(from));
     }
 }
 
+/// The names by which a query calls the tables of a part of FROM.
 fn table_names(from: &TableWithJoins) -> Vec<String> {
-    let of_factor = |factor: &TableFactor| match factor {
+    let factors = [&from.relation].into_iter().chain(from.joins.iter().map(|join| &join.relation));
+    factors.flat_map(factor_names).collect()
+}
+
+fn factor_names(factor: &TableFactor) -> Vec<String> {
+    match factor {
         TableFactor::NestedJoin { table_with_joins, .. } => table_names(table_with_joins),
         TableFactor::Table { alias: Some(alias), .. }
         | TableFactor::Derived { alias: Some(alias), .. }
@@ -106,13 +111,12 @@ fn table_names(from: &TableWithJoins) -> Vec<String> {
             name.0.last().and_then(|part| part.as_ident()).map(|ident| ident.value.clone()).into_iter().collect()
         }
         _ => vec![],
-    };
-    [&from.relation].into_iter().chain(from.joins.iter().map(|join| &join.relation)).flat_map(of_factor).collect()
+    }
 }
 
 struct Rewrite {
-    names: HashSet<String>,
-    tables: HashSet<String>,
+    /// Tables and columns that USING merges.
+    merged: HashSet<(String, String)>,
     found: Vec<(Ident, Ident)>,
     /// For each subquery around the current place whether it has a table of one of the names itself.
     shadows: Vec<bool>,
@@ -123,7 +127,9 @@ impl VisitorMut for Rewrite {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         let own = match &*query.body {
-            SetExpr::Select(select) => select.from.iter().flat_map(table_names).any(|name| self.tables.contains(&name)),
+            SetExpr::Select(select) => {
+                select.from.iter().flat_map(table_names).any(|name| self.merged.iter().any(|(table, _)| *table == name))
+            }
             _ => false,
         };
         self.shadows.push(own);
@@ -138,8 +144,7 @@ impl VisitorMut for Rewrite {
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         if let Expr::CompoundIdentifier(parts) = expr
             && let [table, column] = parts.as_slice()
-            && self.names.contains(&column.value)
-            && self.tables.contains(&table.value)
+            && self.merged.contains(&(table.value.clone(), column.value.clone()))
             && !self.shadows.contains(&true)
         {
             let (table, column) = (table.clone(), column.clone());

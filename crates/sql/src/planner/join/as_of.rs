@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{FieldRef, Schema};
-use datafusion::common::{Column, DFSchema};
+use datafusion::common::Column;
 use datafusion::logical_expr::{
     Expr as LogicalExpr, Join as LogicalJoin, JoinType, LogicalPlan, Operator, TableScan, binary_expr,
 };
@@ -14,6 +14,7 @@ use thalweg_plan::{
 };
 
 use super::condition::{Conditions, EqualSides};
+use super::side::Needed;
 use super::{join_keys, properties};
 use crate::planner::context::ScannedTable;
 use crate::planner::lower::{Lowering, not_yet};
@@ -30,6 +31,7 @@ struct AsOfJoin<'j> {
     /// The column of the left node behind AS OF.
     time: usize,
     conditions: Conditions,
+    needed: Needed,
     place: Option<Span>,
 }
 
@@ -38,7 +40,7 @@ impl Lowering<'_> {
         &mut self,
         join: &LogicalJoin,
         time: Column,
-        conditions: Conditions,
+        (conditions, needed): (Conditions, Needed),
         place: Option<Span>,
     ) -> Result<Relation, Diagnostic> {
         let Some(version) = system_time::node_below(&join.right) else {
@@ -69,7 +71,7 @@ impl Lowering<'_> {
                 .label_opt(place, "its left side changes earlier rows")
                 .help("join before the query that changes rows: before the GROUP BY, say"));
         }
-        let as_of = AsOfJoin { join, version, kind, left, time: column, conditions, place };
+        let as_of = AsOfJoin { join, version, kind, left, time: column, conditions, needed, place };
         if is_processing { self.lookup_join(as_of) } else { self.temporal_join(as_of) }
     }
 
@@ -87,7 +89,7 @@ impl Lowering<'_> {
     }
 
     fn temporal_join(&mut self, as_of: AsOfJoin) -> Result<Relation, Diagnostic> {
-        let AsOfJoin { join, version, kind, left, time, conditions, place } = as_of;
+        let AsOfJoin { join, version, kind, left, time, conditions, mut needed, place } = as_of;
         let versions = self.lower(&version.input)?;
         let versions = self.assign_window(versions)?;
         let right_key = self.version_key(&versions, version)?;
@@ -103,7 +105,7 @@ impl Lowering<'_> {
                 .help("declare both as TIMESTAMP(3) or both as TIMESTAMP_LTZ(3)"));
         }
         // Nothing but a choice of columns is between the versions and the join.
-        let right = without_version(self.lower(&join.right)?);
+        let right = self.lower(&join.right)?;
         if right.node != versions.node {
             return Err(not_yet("a temporal join with this table", place));
         }
@@ -123,7 +125,9 @@ impl Lowering<'_> {
         }
         let mut rest = conditions.rest;
         rest.extend(others.into_iter().map(as_condition));
+        needed.read(join, &rest);
 
+        needed.right.retain(|index| !system_time::is_version(join.right.schema().field(*index)));
         // Columns that only the version's own conditions read are no longer among those of `right`.
         let read: Vec<usize> = version
             .conditions
@@ -134,8 +138,12 @@ impl Lowering<'_> {
                 _ => None,
             })
             .collect();
-        let left = self.join_side(left, keys.iter().map(|key| &key.left), &[time])?;
-        let right = self.join_side(right, keys.iter().map(|key| &key.right), &[vec![right_time], read.clone()].concat())?;
+        let left = self.join_side((left, &needed.left), keys.iter().map(|key| &key.left), &[time])?;
+        let right = self.join_side(
+            (right, &needed.right),
+            keys.iter().map(|key| &key.right),
+            &[vec![right_time], read.clone()].concat(),
+        )?;
         let width = self.schema(left.relation.node).fields().len();
         rest.extend(version.conditions.iter().map(|condition| {
             map_columns(condition.clone(), &|column| match versions.origin_of_column(column) {
@@ -164,7 +172,7 @@ impl Lowering<'_> {
         let (left_time, right_time) = (left.extra[0], right.extra[0]);
         let node = TemporalJoin { kind, keys, left_time, right_time, condition };
         let node = self.add(NodeKind::TemporalJoin(node), edges, node_schema, properties, place);
-        Ok(with_version(self.joined(node, kind, (&left, &right), join.schema.clone()), join))
+        Ok(self.joined(node, kind, (&left, &right), join.schema.clone()))
     }
 
     /// The columns that name a row of the versions.
@@ -201,7 +209,7 @@ impl Lowering<'_> {
     }
 
     fn lookup_join(&mut self, as_of: AsOfJoin) -> Result<Relation, Diagnostic> {
-        let AsOfJoin { join, version, kind, left, conditions, place, .. } = as_of;
+        let AsOfJoin { join, version, kind, left, conditions, mut needed, place, .. } = as_of;
         let table = looked_up(version)?;
         let mut fields: Vec<ScanField> = vec![];
         let mut origins = vec![];
@@ -226,7 +234,8 @@ impl Lowering<'_> {
         }
         let mut rest = conditions.rest;
         rest.extend(others.into_iter().map(as_condition));
-        let left = self.join_side(left, keys.iter().map(|key| &key.left), &[])?;
+        needed.read(join, &rest);
+        let left = self.join_side((left, &needed.left), keys.iter().map(|key| &key.left), &[])?;
         let width = self.schema(left.relation.node).fields().len();
         for condition in &version.conditions {
             let mut places = vec![];
@@ -263,31 +272,6 @@ impl Lowering<'_> {
         }));
         Ok(Relation { node, schema: join.schema.clone(), origins: all, window: None })
     }
-}
-
-/// A relation of a version without the column that only the join's condition names.
-fn without_version(right: Relation) -> Relation {
-    let kept: Vec<usize> =
-        (0..right.origins.len()).filter(|index| !system_time::is_version(right.schema.field(*index))).collect();
-    let fields = kept.iter().map(|index| {
-        let (qualifier, field) = right.schema.qualified_field(*index);
-        (qualifier.cloned(), field.clone())
-    });
-    let schema = DFSchema::new_with_metadata(fields.collect(), Default::default());
-    let origins = kept.iter().map(|index| right.origins[*index]).collect();
-    Relation { schema: Arc::new(schema.expect("part of a valid schema")), origins, ..right }
-}
-
-/// The columns of a join with a place for the column that [`without_version`] took out; nothing reads it.
-fn with_version(joined: Relation, join: &LogicalJoin) -> Relation {
-    let mut origins = joined.origins.into_iter();
-    let left_width = join.left.schema().fields().len();
-    let place = |index: usize| {
-        let is_version = index >= left_width && system_time::is_version(join.schema.field(index));
-        if is_version { Origin::Node(0) } else { origins.next().unwrap_or(Origin::Node(0)) }
-    };
-    let origins = (0..join.schema.fields().len()).map(place).collect();
-    Relation { origins, ..joined }
 }
 
 fn as_condition(key: EqualSides) -> LogicalExpr {

@@ -139,7 +139,7 @@ impl Lowering<'_> {
         bounds: TimeBounds,
         schema: DFSchemaRef,
     ) -> Result<Relation, Diagnostic> {
-        let Inputs { kind, left, right, mut conditions, place, .. } = inputs;
+        let Inputs { kind, left, right, mut conditions, needed, place, .. } = inputs;
         if self.properties(left.node).updating || self.properties(right.node).updating {
             return Err(Diagnostic::error(Code::NOT_IN_FLINK, "an interval join cannot take rows that are taken back")
                 .label_opt(place, "one of its inputs changes earlier rows")
@@ -151,8 +151,8 @@ impl Lowering<'_> {
             !bounds.conditions.contains(&(index - 1))
         });
         let TimeBounds { lower_ms, upper_ms, .. } = bounds;
-        let left = self.join_side(left, conditions.keys.iter().map(|key| &key.left), &[bounds.left_time])?;
-        let right = self.join_side(right, conditions.keys.iter().map(|key| &key.right), &[bounds.right_time])?;
+        let left = self.join_side((left, &needed.left), conditions.keys.iter().map(|key| &key.left), &[bounds.left_time])?;
+        let right = self.join_side((right, &needed.right), conditions.keys.iter().map(|key| &key.right), &[bounds.right_time])?;
         let condition = self.pair_condition(&left.relation, &right.relation, conditions.rest)?;
         let keys = join_keys(&left, &right, conditions.keys.iter().map(|key| key.nulls_match));
         let before = (self.properties(left.relation.node), self.properties(right.relation.node));

@@ -1,17 +1,65 @@
 //! An input of a join: only the columns that are read, since a join may keep them for long.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{FieldRef, Schema};
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr as LogicalExpr, lit};
+use datafusion::logical_expr::{Expr as LogicalExpr, Join, JoinType, lit};
 use thalweg_core::Diagnostic;
 use thalweg_plan::Expr;
 
+use super::condition::Conditions;
 use crate::planner::lower::Lowering;
 use crate::planner::project::{ProjectBuilder, map_columns, positional};
 use crate::planner::relation::{Origin, Relation};
 use crate::planner::span;
+
+/// The logical columns of both inputs that are read by the join's condition or above it.
+#[derive(Clone, Debug)]
+pub(super) struct Needed {
+    pub(super) left: BTreeSet<usize>,
+    pub(super) right: BTreeSet<usize>,
+}
+
+impl Needed {
+    /// `above` are the columns of the join that are used above it, all if not known. Columns that only keys are made of are not
+    /// among those needed.
+    pub(super) fn new(join: &Join, conditions: &Conditions, above: Option<&BTreeSet<usize>>) -> Self {
+        let (left, right) = (join.left.schema(), join.right.schema());
+        let width = left.fields().len();
+        let mut needed = match join.join_type {
+            JoinType::RightSemi | JoinType::RightAnti => {
+                let all = (0..right.fields().len()).filter(|column| above.is_none_or(|above| above.contains(column)));
+                Needed { left: BTreeSet::new(), right: all.collect() }
+            }
+            _ => {
+                let is_needed = |column: &usize| above.is_none_or(|above| above.contains(column));
+                // What is not among the columns of the join is not used above it.
+                let right_width = join.schema.fields().len().saturating_sub(width).min(right.fields().len());
+                let has_right = !matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark);
+                let right_columns = (0..right_width).filter(|column| has_right && is_needed(&(width + column)));
+                Needed { left: (0..width).filter(is_needed).collect(), right: right_columns.collect() }
+            }
+        };
+        needed.read(join, &conditions.rest);
+        needed
+    }
+
+    /// Adds the columns of `conditions`.
+    pub(super) fn read(&mut self, join: &Join, conditions: &[LogicalExpr]) {
+        for column in conditions.iter().flat_map(LogicalExpr::column_refs) {
+            match join.left.schema().maybe_index_of_column(column) {
+                Some(index) => self.left.insert(index),
+                None => join.right.schema().maybe_index_of_column(column).is_some_and(|index| self.right.insert(index)),
+            };
+        }
+    }
+
+    pub(super) fn swapped(self) -> Self {
+        Needed { left: self.right, right: self.left }
+    }
+}
 
 /// An input of a join, cut to size.
 pub(super) struct Side {
@@ -23,28 +71,42 @@ pub(super) struct Side {
 }
 
 impl Lowering<'_> {
-    /// `relation` with its logical columns, those of `keys` and the columns `extra` of its node, and no others. Keys that are not
-    /// columns are computed. The relation has no pending window.
+    /// `relation` with its logical columns in `needed`, those of `keys` and the columns `extra` of its node, and no others. Keys
+    /// that are not columns are computed. The relation has no pending window.
     pub(super) fn join_side<'e>(
         &mut self,
-        relation: Relation,
+        (relation, needed): (Relation, &BTreeSet<usize>),
         keys: impl Iterator<Item = &'e LogicalExpr>,
         extra: &[usize],
     ) -> Result<Side, Diagnostic> {
         let node = relation.node;
+        let keys: Vec<&LogicalExpr> = keys.collect();
+        let needed_columns = needed.iter().filter_map(|index| relation.origins.get(*index).copied());
+        let bare_keys = keys.iter().filter_map(|key| relation.origin_of(key));
+        let kept: BTreeSet<usize> = needed_columns
+            .chain(bare_keys)
+            .filter_map(|origin| match origin {
+                Origin::Node(column) => Some(column),
+                Origin::Window(_) => None,
+            })
+            .chain(extra.iter().copied())
+            .collect();
         let mut project = ProjectBuilder::default();
-        let mut origins = vec![];
-        for origin in &relation.origins {
-            origins.push(match origin {
-                Origin::Node(column) => Origin::Node(project.column(self, node, *column)),
-                Origin::Window(part) => Origin::Window(*part),
-            });
+        for column in &kept {
+            project.column(self, node, *column);
         }
-        let extra = extra.iter().map(|column| project.column(self, node, *column)).collect();
+        // A column that is not kept is read by nobody.
+        let position = |column: &usize| kept.iter().position(|kept| kept == column).unwrap_or(0);
+        let moved = |origin: &Origin| match origin {
+            Origin::Node(column) => Origin::Node(position(column)),
+            Origin::Window(part) => Origin::Window(*part),
+        };
+        let origins = relation.origins.iter().map(moved).collect();
+        let extra = extra.iter().map(position).collect();
         let mut key_columns = vec![];
         for key in keys {
             key_columns.push(match relation.origin_of(key) {
-                Some(Origin::Node(column)) => project.column(self, node, column),
+                Some(Origin::Node(column)) => position(&column),
                 _ => {
                     let computed = self.expression(&relation, key, "the key of a join")?;
                     let name = computed.text.clone();

@@ -48,7 +48,7 @@ impl Lowering<'_> {
         window: SameWindow,
         schema: DFSchemaRef,
     ) -> Result<crate::planner::relation::Relation, Diagnostic> {
-        let Inputs { kind, left, right, mut conditions, place, .. } = inputs;
+        let Inputs { kind, left, right, mut conditions, needed, place, .. } = inputs;
         if self.properties(left.node).updating || self.properties(right.node).updating {
             return Err(Diagnostic::error(Code::NOT_IN_FLINK, "a window join cannot take rows that are taken back")
                 .label_opt(place, "one of its inputs changes earlier rows")
@@ -61,8 +61,8 @@ impl Lowering<'_> {
         });
         let extra = |bounds: WindowBounds| [bounds.start, bounds.end, bounds.time];
         let size = self.window_size_ms(left.node).max(self.window_size_ms(right.node));
-        let left = self.join_side(left, conditions.keys.iter().map(|key| &key.left), &extra(window.left))?;
-        let right = self.join_side(right, conditions.keys.iter().map(|key| &key.right), &extra(window.right))?;
+        let left = self.join_side((left, &needed.left), conditions.keys.iter().map(|key| &key.left), &extra(window.left))?;
+        let right = self.join_side((right, &needed.right), conditions.keys.iter().map(|key| &key.right), &extra(window.right))?;
         let condition = self.pair_condition(&left.relation, &right.relation, conditions.rest)?;
         let keys = join_keys(&left, &right, conditions.keys.iter().map(|key| key.nulls_match));
         let bounds = |extra: &[usize]| WindowBounds { start: extra[0], end: extra[1], time: extra[2] };
