@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use thalweg_connectors::Environment;
-use thalweg_core::{Result, ScanRequest, Sink, SinkRequest, Source};
+use thalweg_core::{Lookup, LookupRequest, Result, ScanRequest, Sink, SinkRequest, Source};
 use thalweg_runtime::Connections;
 
 use crate::result::{ResultSink, RowOutput};
@@ -20,6 +20,10 @@ impl Connections for CliConnections {
 
     fn sink(&self, request: SinkRequest) -> Result<Arc<dyn Sink>> {
         thalweg_connectors::sink(request, &self.environment)
+    }
+
+    fn lookup(&self, request: LookupRequest) -> Result<Arc<dyn Lookup>> {
+        thalweg_connectors::lookup(request, &self.environment)
     }
 
     fn result_sink(&self, request: SinkRequest, updating: bool) -> Result<Arc<dyn Sink>> {

@@ -337,7 +337,10 @@ fn checkpoint_interval(settings: &Settings, plan: &Plan) -> Duration {
     let name = "execution.checkpointing.interval";
     let set = settings.duration(name).filter(|_| settings.is_set(name));
     let writes_topics = plan.nodes.iter().any(|node| match &node.kind {
-        NodeKind::Sink(sink) => matches!(&sink.target, SinkTarget::Table(table) if table.connector() == Some("kafka")),
+        NodeKind::Sink(sink) => match &sink.target {
+            SinkTarget::Table(table) => matches!(table.connector(), Some("kafka" | "upsert-kafka")),
+            SinkTarget::Result => false,
+        },
         _ => false,
     });
     set.filter(|interval| !interval.is_zero()).unwrap_or(Duration::from_secs(if writes_topics { 1 } else { 10 }))

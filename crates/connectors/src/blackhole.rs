@@ -12,6 +12,8 @@ pub const INFO: ConnectorInfo = ConnectorInfo {
     is_source: false,
     is_sink: true,
     takes_updates: true,
+    takes_upserts: false,
+    gives_upserts: false,
     options: &[],
     metadata: &[],
     format_options: &[],

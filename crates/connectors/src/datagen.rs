@@ -175,7 +175,7 @@ impl SourceReader for DatagenReader {
             if rows > 0 {
                 let next = Position::at(i64::try_from(first + rows).unwrap_or(i64::MAX));
                 let rows = self.shape.generate(partition, first, rows)?;
-                return Ok(SourceEvent::Rows { partition: id, rows, next, skipped: 0 });
+                return Ok(SourceEvent::Rows { partition: id, rows, weights: None, next, skipped: 0 });
             }
         }
         std::thread::sleep(budget.wait);

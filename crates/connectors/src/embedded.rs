@@ -1,5 +1,5 @@
-//! Embedded topics: `thalweg run --embedded DIR` gives every `kafka` table of a file a durable topic log in a folder, so any
-//! pipeline can be tried without a broker. Tests and generators write to the same logs by [`append`].
+//! Embedded topics: `thalweg run --embedded DIR` gives every `kafka` and `upsert-kafka` table of a file a durable topic log
+//! in a folder, so any pipeline can be tried without a broker. Tests and generators write to the same logs by [`append`].
 
 pub mod frame;
 pub mod log;
@@ -7,6 +7,8 @@ mod sink;
 mod source;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upsert_tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;

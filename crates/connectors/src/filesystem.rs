@@ -2,6 +2,7 @@
 //!
 //! - [`folder`]: one face for local folders and object stores; [`lines`]: a file as lines;
 //! - [`source`] and [`reader`]: each file is a partition of the source;
+//! - [`lookup`]: the table as the right side of a lookup join, held in memory;
 //! - [`partition`]: hive style folders (`day=2026-01-01/hour=10`) from values and back;
 //! - [`sink`]: rows to segments of the output log; [`deliver`]: segments to files;
 //! - [`parquet`]: whole parquet files in memory; [`options`]: what a user can say.
@@ -9,6 +10,7 @@
 mod deliver;
 mod folder;
 mod lines;
+mod lookup;
 mod options;
 mod parquet;
 mod partition;
@@ -24,6 +26,7 @@ use arrow::datatypes::{FieldRef, SchemaRef};
 use bytes::Bytes;
 use thalweg_core::{Decoder, Encoder, Options, Result};
 
+pub use lookup::lookup;
 pub use options::INFO;
 pub use parquet::{encode_parquet, read_parquet};
 pub use sink::FileSink;

@@ -1,4 +1,4 @@
-//! The `kafka` connector: topics as sources and sinks, under Flink's option names.
+//! The `kafka` connector: topics as sources and sinks, under Flink's option names; and `upsert-kafka`, see [`upsert`].
 //!
 //! Life of a row: [`batch_consumer`] → [`reader`] → [`rows`] (decoders, metadata) → the job → [`records_out`] (encoders,
 //! partition, size) → [`buffered_writer`] → the output log → [`deliverer`] (short transactions with a marker in
@@ -23,6 +23,7 @@ pub mod rows;
 pub mod sink;
 pub mod source;
 pub mod table;
+pub mod upsert;
 
 use thalweg_core::ConnectorInfo;
 
@@ -30,6 +31,7 @@ pub use check::check;
 pub use sink::KafkaSink;
 pub use source::KafkaSource;
 pub use table::{DecoderFactory, EncoderFactory, ScanTable, SinkTable};
+pub use upsert::UPSERT_KAFKA;
 
 /// The connector as the planner sees it.
 pub const KAFKA: ConnectorInfo = ConnectorInfo {
@@ -38,6 +40,8 @@ pub const KAFKA: ConnectorInfo = ConnectorInfo {
     is_source: true,
     is_sink: true,
     takes_updates: false,
+    takes_upserts: false,
+    gives_upserts: false,
     options: options::OPTIONS,
     metadata: options::METADATA,
     format_options: &["format", "value.format", "key.format"],

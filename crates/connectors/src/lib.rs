@@ -7,6 +7,7 @@ pub mod datagen;
 pub mod embedded;
 pub mod filesystem;
 pub mod format;
+pub mod full_lookup;
 pub mod kafka;
 pub mod memory;
 pub mod output_frames;
@@ -16,4 +17,4 @@ pub mod store;
 
 mod rows;
 
-pub use registry::{Environment, FILE_FORMATS, REGISTRY, REGISTRY_WITH_MEMORY, sink, source};
+pub use registry::{Environment, FILE_FORMATS, REGISTRY, REGISTRY_WITH_MEMORY, lookup, sink, source};

@@ -21,6 +21,8 @@ pub const INFO: ConnectorInfo = ConnectorInfo {
     is_source: true,
     is_sink: true,
     takes_updates: true,
+    takes_upserts: false,
+    gives_upserts: false,
     options: &[
         OptionDefinition {
             name: "topic",

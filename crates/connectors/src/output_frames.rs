@@ -14,7 +14,11 @@
 //!
 //! The layout is part of the checkpoint format: an older binary refuses a version that it does not know.
 
+mod last_frames;
+
 use thalweg_core::{Error, Result};
+
+pub use last_frames::LastFrames;
 
 const VERSION: u8 = 1;
 

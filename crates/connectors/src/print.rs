@@ -23,6 +23,8 @@ pub const INFO: ConnectorInfo = ConnectorInfo {
     is_source: false,
     is_sink: true,
     takes_updates: true,
+    takes_upserts: false,
+    gives_upserts: false,
     options: &[
         OptionDefinition {
             name: IDENTIFIER,

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use thalweg_core::{
-    Code, ConnectorInfo, Decoder, Diagnostic, Encoder, Error, Options, Registry, Result, ScanRequest, Sink, SinkRequest, Source,
+    Code, ConnectorInfo, Decoder, Diagnostic, Encoder, Error, Lookup, LookupRequest, Options, Registry, Result, ScanRequest,
+    Sink, SinkRequest, Source,
 };
 
 use arrow::array::RecordBatch;
@@ -27,16 +28,17 @@ pub static REGISTRY: Registry = Registry { connectors: CONNECTORS, formats: form
 /// [`REGISTRY`] with the `memory` connector, for tests and the simulator.
 pub static REGISTRY_WITH_MEMORY: Registry = Registry { connectors: CONNECTORS_WITH_MEMORY, formats: format::FORMATS };
 
-const CONNECTORS: &[ConnectorInfo] = &[kafka::KAFKA, filesystem::INFO, datagen::INFO, print::INFO, blackhole::INFO];
+const CONNECTORS: &[ConnectorInfo] =
+    &[kafka::KAFKA, kafka::UPSERT_KAFKA, filesystem::INFO, datagen::INFO, print::INFO, blackhole::INFO];
 
 const CONNECTORS_WITH_MEMORY: &[ConnectorInfo] =
-    &[kafka::KAFKA, filesystem::INFO, datagen::INFO, print::INFO, blackhole::INFO, memory::INFO];
+    &[kafka::KAFKA, kafka::UPSERT_KAFKA, filesystem::INFO, datagen::INFO, print::INFO, blackhole::INFO, memory::INFO];
 
 /// What connectors need of the process around them.
 #[derive(Clone)]
 pub struct Environment {
     pub store_settings: StoreSettings,
-    /// Where `kafka` tables keep their topics instead of on a broker (`--embedded`).
+    /// Where `kafka` and `upsert-kafka` tables keep their topics instead of on a broker (`--embedded`).
     pub embedded_dir: Option<PathBuf>,
     /// Where `print` writes.
     pub print_target: PrintTarget,
@@ -54,7 +56,7 @@ pub fn source(request: ScanRequest, environment: &Environment) -> Result<Arc<dyn
     let connector = connector_name(&request.options, &request.table)?;
     Ok(match (connector, &environment.memory) {
         ("filesystem", _) => Arc::new(FileSource::open(request, &environment.store_settings, environment.file_formats)?),
-        ("kafka", _) => match &environment.embedded_dir {
+        ("kafka" | "upsert-kafka", _) => match &environment.embedded_dir {
             Some(dir) => Arc::new(EmbeddedSource::from_scan(&request, decoder_factory(), dir)?),
             None => Arc::new(KafkaSource::from_scan(&request, decoder_factory())?),
         },
@@ -78,7 +80,7 @@ pub fn sink(request: SinkRequest, environment: &Environment) -> Result<Arc<dyn S
     let connector = connector_name(&request.options, &request.table)?;
     Ok(match (connector, &environment.memory) {
         ("filesystem", _) => Arc::new(FileSink::open(request, &environment.store_settings, environment.file_formats)?),
-        ("kafka", _) => match &environment.embedded_dir {
+        ("kafka" | "upsert-kafka", _) => match &environment.embedded_dir {
             Some(dir) => Arc::new(EmbeddedSink::from_sink(&request, encoder_factory(), dir)?),
             None => Arc::new(KafkaSink::from_sink(&request, encoder_factory())?),
         },
@@ -94,6 +96,19 @@ pub fn sink(request: SinkRequest, environment: &Environment) -> Result<Arc<dyn S
         }
         _ => return Err(unknown_connector(&request.options, connector).into()),
     })
+}
+
+/// Opens a table for look-ups.
+/// # Errors
+/// As [`source`]; `User` also for a connector that cannot be asked for single keys.
+pub fn lookup(request: LookupRequest, environment: &Environment) -> Result<Arc<dyn Lookup>> {
+    match connector_name(&request.options, &request.table)? {
+        "filesystem" => Ok(Arc::new(filesystem::lookup(request, &environment.store_settings, environment.file_formats)?)),
+        connector => {
+            let message = format!("table \"{}\" cannot be looked up: connector \"{connector}\" has no keys", request.table);
+            Err(Diagnostic::error(Code::NOT_A_SOURCE, message).help("use a table with connector 'filesystem'").into())
+        }
+    }
 }
 
 /// The formats of this binary as the filesystem connector uses them.

@@ -3,7 +3,7 @@
 //! - Time and progress: [`EventTime`], [`Epoch`], [`Generation`], [`Position`].
 //! - What flows: [`Batch`] and [`Message`].
 //! - What a user declared: [`TableDefinition`], [`Options`].
-//! - What talks to the world: [`Source`], [`Sink`], [`Decoder`], [`Encoder`], [`Deliverer`].
+//! - What talks to the world: [`Source`], [`Sink`], [`Lookup`], [`Decoder`], [`Encoder`], [`Deliverer`].
 //! - What went wrong: [`Diagnostic`] for people who can change the SQL, [`Error`] for everything at run time.
 //! - The only sources of time and chance: [`Clock`], [`Rand`].
 
@@ -15,6 +15,7 @@ mod epoch;
 mod error;
 mod format;
 mod key_group;
+mod lookup;
 mod options;
 mod rand;
 mod registry;
@@ -32,6 +33,7 @@ pub use epoch::{Epoch, Generation, LaneId};
 pub use error::{Error, ErrorKind, Result};
 pub use format::{Decoder, EncodedRows, Encoder, RecordContext};
 pub use key_group::{KEY_GROUPS, KeyGroup, key_group_of_hash, key_groups_of_lane, lane_of_key_group, stable_hash};
+pub use lookup::{Lookup, LookupRequest, LookupRows, LookupTable};
 pub use options::{OptionDefinition, OptionType, Options, Secret, parse_bytes, parse_duration};
 pub use rand::{Rand, SeededRand, SystemRand};
 pub use registry::{ConnectorInfo, FormatInfo, MetadataKey, Registry};

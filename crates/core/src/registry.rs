@@ -21,6 +21,13 @@ pub struct ConnectorInfo {
     pub is_sink: bool,
     /// Whether it can take back rows that it was given before.
     pub takes_updates: bool,
+    /// Whether a sink keeps the last row of each PRIMARY KEY instead of all changes. The key is then required; all changes of a
+    /// key come to one lane, in order, and what the query gives has at most one row for each key.
+    pub takes_upserts: bool,
+    /// Whether a source gives upserts by PRIMARY KEY instead of rows: weight +1 is the newest row of its key, -1 says that the key's
+    /// row goes. All changes of a key are in one partition, in order. Of a row with -1 only the columns of the key and metadata
+    /// are filled: whatever comes in front of the node that makes rows of upserts has all other columns nullable.
+    pub gives_upserts: bool,
     /// Its own options; those of its formats come on top, under the format's prefix.
     pub options: &'static [OptionDefinition],
     pub metadata: &'static [MetadataKey],

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{FieldRef, SchemaRef};
 use serde::{Deserialize, Serialize};
 
@@ -99,7 +99,11 @@ pub struct PollBudget {
 pub enum SourceEvent {
     /// Rows of one partition, in its order, under the schema of [`ScanRequest::fields`]; never empty of meaning: either rows
     /// or progress. `next` is where to read on after them; `skipped` counts records ignored on the way.
-    Rows { partition: PartitionId, rows: RecordBatch, next: Position, skipped: u64 },
+    ///
+    /// `weights` is for sources of upserts (see [`crate::ConnectorInfo::gives_upserts`]): +1 is the newest row of its key, -1 says
+    /// that the key's row goes; absent means that all are +1. Of a row with -1 only the columns of the PRIMARY KEY and metadata
+    /// count; the other columns are null, also those declared NOT NULL, so the schema of `rows` has them nullable.
+    Rows { partition: PartitionId, rows: RecordBatch, weights: Option<Int64Array>, next: Position, skipped: u64 },
     /// Nothing within the budget's wait.
     Idle,
     /// The partition has no more rows, now and for ever: a file was read to its end, or the declared bound is reached.

@@ -1,7 +1,7 @@
 //! From plan nodes to operators.
 
 use arrow::datatypes::SchemaRef;
-use thalweg_core::{Error, Result};
+use thalweg_core::{Error, LookupTable, Result};
 use thalweg_plan::{Node, NodeKind, WindowAggregate};
 
 use crate::assign_window::AssignWindowOperator;
@@ -9,6 +9,7 @@ use crate::deduplicate::DeduplicateOperator;
 use crate::filter::FilterOperator;
 use crate::group_aggregate::GroupAggregateOperator;
 use crate::join::JoinOperator;
+use crate::lookup_join::LookupJoinOperator;
 use crate::normalize::NormalizeOperator;
 use crate::over::OverOperator;
 use crate::project::ProjectOperator;
@@ -26,7 +27,7 @@ use crate::{Operator, OperatorContext};
 /// The operator of a node that is one operator. `input_schemas` are those of the node's inputs, by port.
 /// # Errors
 /// `User` for a time zone that does not exist; `Internal` for nodes that are not one operator: sources, values and sinks are
-/// the runtime's, window aggregates are made by [`build_local`] and [`build_global`].
+/// the runtime's, window aggregates are made by [`build_local`] and [`build_global`], lookup joins by [`build_lookup_join`].
 pub fn build(node: &Node, input_schemas: &[SchemaRef], context: &OperatorContext) -> Result<Box<dyn Operator>> {
     match &node.kind {
         NodeKind::Project(project) => Ok(Box::new(ProjectOperator::new(project, node.schema.clone()))),
@@ -90,6 +91,19 @@ pub fn build(node: &Node, input_schemas: &[SchemaRef], context: &OperatorContext
         NodeKind::Union => Ok(Box::new(UnionOperator::new(node.schema.clone()))),
         _ => Err(Error::internal(format!("node {} is not a single operator", node.id))),
     }
+}
+
+/// The operator of a lookup join, with what it asks.
+pub fn build_lookup_join(
+    node: &Node,
+    input_schema: &SchemaRef,
+    table: Box<dyn LookupTable>,
+    context: &OperatorContext,
+) -> Result<Box<dyn Operator>> {
+    let NodeKind::LookupJoin(join) = &node.kind else {
+        return Err(Error::internal(format!("node {} is a {}, not a lookup join", node.id, node.kind.name())));
+    };
+    Ok(Box::new(LookupJoinOperator::new(join, input_schema, node.schema.clone(), table, context.batch_rows)?))
 }
 
 /// The half of a window aggregate before the exchange: raw rows in, rows of [`partial_schema`] out.

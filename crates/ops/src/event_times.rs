@@ -37,10 +37,15 @@ pub(crate) fn milliseconds(array: &ArrayRef) -> Result<Int64Array> {
 pub(crate) fn event_times(array: &ArrayRef, name: &str) -> Result<Int64Array> {
     let times = milliseconds(array)?;
     if times.null_count() > 0 {
-        return Err(Error::record(format!("event time column \"{name}\" is null"))
-            .with_help(format!("give \"{name}\" a value with COALESCE in a computed column, or drop such records upstream")));
+        return Err(null_event_time(name));
     }
     Ok(times)
+}
+
+/// The error for a null in the event time column `name`.
+pub(crate) fn null_event_time(name: &str) -> Error {
+    Error::record(format!("event time column \"{name}\" is null"))
+        .with_help(format!("give \"{name}\" a value with COALESCE in a computed column, or drop such records upstream"))
 }
 
 /// A column of `rows` equal timestamps of type `data_type`.

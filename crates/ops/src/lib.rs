@@ -25,6 +25,7 @@ mod key_codec;
 mod keyed_runs;
 mod keyed_table;
 mod local_time;
+mod lookup_join;
 mod normalize;
 mod operator;
 mod over;
@@ -44,7 +45,7 @@ mod window_bounds;
 mod window_top_n;
 
 pub use aggregate::{AggregateFactory, GroupAccumulator, GroupText};
-pub use build::{build, build_global, build_local, partial_schema};
+pub use build::{build, build_global, build_local, build_lookup_join, partial_schema};
 pub use eval::evaluate;
 pub use exchange::{key_groups, key_hashes, partition_by_lane};
 pub use group_keys::GroupKeys;

@@ -1,6 +1,6 @@
 //! How a source partition's watermark follows its rows.
 
-use arrow::array::{Array, Int64Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
 use arrow::compute::kernels::arity::unary;
 use arrow::datatypes::Int64Type;
 use datafusion::common::ScalarValue;
@@ -10,7 +10,7 @@ use thalweg_core::{Batch, EventTime, Result};
 use thalweg_plan::{Expr, Watermark};
 
 use crate::evaluate;
-use crate::event_times::{event_times, milliseconds};
+use crate::event_times::{event_times, milliseconds, null_event_time};
 
 /// How far ahead of the wall clock a row may be and still move the watermark: one day.
 pub const DEFAULT_MAX_FUTURE_MS: i64 = 86_400_000;
@@ -54,8 +54,22 @@ impl WatermarkGenerator {
     /// # Errors
     /// `Record` when an event time is null or the watermark expression fails on a row.
     pub fn advance(&mut self, rows: RecordBatch, wall_now: Option<EventTime>) -> Result<Batch> {
+        self.advance_upserts(rows, None, wall_now)
+    }
+
+    /// As [`WatermarkGenerator::advance`] for the rows of a source of upserts. The time of a deletion may be null; if it is not,
+    /// because it is that of the record, it counts like any other.
+    pub fn advance_upserts(
+        &mut self,
+        rows: RecordBatch,
+        weights: Option<Int64Array>,
+        wall_now: Option<EventTime>,
+    ) -> Result<Batch> {
         let name = rows.schema_ref().field(self.time_column).name().clone();
-        let times = event_times(rows.column(self.time_column), &name)?;
+        let times = match &weights {
+            None => event_times(rows.column(self.time_column), &name)?,
+            Some(weights) => times_of_upserts(rows.column(self.time_column), weights, &name)?,
+        };
         let candidates = match self.delay_ms {
             Some(delay_ms) => unary::<Int64Type, _, Int64Type>(&times, |time| time.saturating_sub(delay_ms)),
             None => milliseconds(&evaluate(&self.expr, &rows)?)?,
@@ -77,7 +91,7 @@ impl WatermarkGenerator {
             self.far_future_rows += times.values().iter().filter(|time| **time > latest).count() as u64;
         }
         if !is_any_behind {
-            return Ok(Batch::append(rows));
+            return Ok(Batch { weights, ..Batch::append(rows) });
         }
 
         let mut running = before;
@@ -86,7 +100,7 @@ impl WatermarkGenerator {
             running = running.max(self.candidate(&times, &candidates, row, latest));
             made_before
         }));
-        Ok(Batch { row_watermarks: Some(row_watermarks), ..Batch::append(rows) })
+        Ok(Batch { weights, row_watermarks: Some(row_watermarks), ..Batch::append(rows) })
     }
 
     /// The watermark after the rows so far.
@@ -117,6 +131,15 @@ impl WatermarkGenerator {
         let value = candidates.value(row);
         if candidates.is_null(row) || times.value(row) > latest || value > latest { i64::MIN } else { value }
     }
+}
+
+/// The milliseconds of an event time column; a deletion without a time is before all others, so that it moves nothing.
+fn times_of_upserts(array: &ArrayRef, weights: &Int64Array, name: &str) -> Result<Int64Array> {
+    let times = milliseconds(array)?;
+    if (0..times.len()).any(|row| times.is_null(row) && weights.value(row) >= 0) {
+        return Err(null_event_time(name));
+    }
+    Ok(Int64Array::from_iter_values(times.iter().map(|time| time.unwrap_or(i64::MIN))))
 }
 
 /// The delay when the watermark is the time column minus a constant interval of whole milliseconds, as most are. Subtracting
@@ -203,6 +226,19 @@ mod tests {
         assert_eq!(generator.current(), EventTime(-1));
         let error = generator.advance(rows(&[(None, Some(1))]), None).unwrap_err();
         assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Record, "event time column \"ts\" is null"));
+    }
+
+    #[test]
+    fn deletions_need_no_time() {
+        let mut generator = generator();
+        let weights = |values: &[i64]| Some(Int64Array::from(values.to_vec()));
+        let upserts = rows(&[(Some(5_000), Some(5_000)), (None, None), (Some(9_000), Some(9_000))]);
+        let batch = generator.advance_upserts(upserts, weights(&[1, -1, -1]), None).unwrap();
+        assert_eq!(batch.weights, weights(&[1, -1, -1]));
+        assert_eq!(batch.row_watermarks.unwrap().values(), &[i64::MIN, 5, 5]);
+        assert_eq!(generator.current(), EventTime(9));
+        let error = generator.advance_upserts(rows(&[(None, None)]), weights(&[1]), None).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Record);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use thalweg_core::{
-    Clock, DeliveryContext, DeliveryGuarantee, Diagnostic, Error, ErrorKind, EventTime, LaneId, PartitionId, Position, Rand,
-    ReadMode, Result, ScanRequest, Sink, SinkRequest, Source, key_groups_of_lane,
+    Clock, DeliveryContext, DeliveryGuarantee, Diagnostic, Error, ErrorKind, EventTime, LaneId, Lookup, LookupRequest,
+    PartitionId, Position, Rand, ReadMode, Result, ScanRequest, Sink, SinkRequest, Source, key_groups_of_lane,
 };
 use thalweg_ops::OperatorContext;
 use thalweg_plan::{Exchange, NodeKind, Plan, SinkTarget};
@@ -31,6 +31,8 @@ use crate::values::ValuesSource;
 pub trait Connections: Send + Sync {
     fn source(&self, request: ScanRequest) -> Result<Arc<dyn Source>>;
     fn sink(&self, request: SinkRequest) -> Result<Arc<dyn Sink>>;
+    /// The right side of a lookup join.
+    fn lookup(&self, request: LookupRequest) -> Result<Arc<dyn Lookup>>;
     /// The sink for the rows of a `SELECT`. `updating` rows carry weights.
     fn result_sink(&self, request: SinkRequest, updating: bool) -> Result<Arc<dyn Sink>>;
 }
@@ -184,6 +186,7 @@ impl Job {
         let abort = Abort::default();
         let segments = Arc::new(StoreSegmentReader::new(self.store.clone(), CACHED_OUTPUT_BYTES_MAX));
         let sinks = self.open_sinks()?;
+        let lookups = self.open_lookups()?;
         let mut delivery = self.delivery(&sinks, &manifest, &segments, &abort)?;
         delivery.recover(&manifest)?;
         let manifest = match acknowledged(&manifest, self.clock.as_ref()) {
@@ -220,6 +223,7 @@ impl Job {
             job: &self,
             manifest: &manifest,
             sinks: &sinks,
+            lookups: &lookups,
             sources,
             events,
             abort: abort.clone(),
@@ -298,6 +302,29 @@ impl Job {
             sinks.insert(index, opened);
         }
         Ok(sinks)
+    }
+
+    /// The tables of lookup joins, by node. They are read by the first row that asks.
+    fn open_lookups(&self) -> Result<HashMap<usize, Arc<dyn Lookup>>> {
+        let mut lookups = HashMap::new();
+        for (index, node) in self.plan.nodes.iter().enumerate() {
+            let NodeKind::LookupJoin(join) = &node.kind else { continue };
+            let table = &join.table;
+            let request = LookupRequest {
+                table: table.name.clone(),
+                options: table.options.clone(),
+                fields: join.fields.clone(),
+                keys: join.keys.iter().map(|key| key.right).collect(),
+                physical_schema: table.physical_schema(),
+                partitioned_by: table.partitioned_by.clone(),
+                primary_key: table.primary_key.clone(),
+                time_zone: self.options.time_zone.clone(),
+                clock: self.clock.clone(),
+            };
+            let opened = self.connections.lookup(request);
+            lookups.insert(index, opened.map_err(|error| error.in_context(format!("lookup table \"{}\"", table.name)))?);
+        }
+        Ok(lookups)
     }
 
     fn delivery(
@@ -436,6 +463,7 @@ struct Wiring<'a> {
     job: &'a Job,
     manifest: &'a Manifest,
     sinks: &'a HashMap<usize, Arc<dyn Sink>>,
+    lookups: &'a HashMap<usize, Arc<dyn Lookup>>,
     sources: Vec<OpenSource>,
     events: EventSender,
     abort: Abort,
@@ -611,6 +639,10 @@ impl Wiring<'_> {
                 return Ok(Work::Sink { sink_id: sink.sink_id.clone(), writer });
             }
             NodeKind::WindowAggregate(_) => thalweg_ops::build_global(node, &schemas[0], &self.context(lane))?,
+            NodeKind::LookupJoin(_) => {
+                let table = self.lookups[&index].table(lane)?;
+                thalweg_ops::build_lookup_join(node, &schemas[0], table, &self.context(lane))?
+            }
             _ => thalweg_ops::build(node, &schemas, &self.context(lane))?,
         };
         if self.manifest.epoch.0 > 0 && self.job.options.durable {

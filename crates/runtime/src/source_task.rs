@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use thalweg_core::{
@@ -198,7 +198,9 @@ impl SourceTask {
         }
         match event {
             SourceEvent::Idle => {}
-            SourceEvent::Rows { partition, rows, next, skipped } => self.on_rows(reading, &partition, rows, next, skipped)?,
+            SourceEvent::Rows { partition, rows, weights, next, skipped } => {
+                self.on_rows(reading, &partition, (rows, weights), (next, skipped))?;
+            }
             SourceEvent::PartitionEnd(partition) => {
                 if let Some(state) = reading.partitions.get_mut(&partition) {
                     // A file that is read to its end in a scheduled run may have grown before the next.
@@ -234,9 +236,8 @@ impl SourceTask {
         &mut self,
         reading: &mut Reading,
         partition: &PartitionId,
-        rows: RecordBatch,
-        next: Position,
-        skipped: u64,
+        (rows, weights): (RecordBatch, Option<Int64Array>),
+        (next, skipped): (Position, u64),
     ) -> Result<(), Stop> {
         let state = reading.partitions.get_mut(partition).ok_or_else(|| {
             Error::internal(format!("source {} gave rows of partition {partition}, which is not its own", self.root.name))
@@ -250,12 +251,12 @@ impl SourceTask {
                 None => rows,
             };
             let batch = match &mut state.generator {
-                None => Batch::append(rows),
+                None => Batch { weights, ..Batch::append(rows) },
                 Some(generator) => {
                     let wall_now = self.is_endless.then(|| EventTime(self.clock.wall_ms()));
                     let far_future_before = generator.far_future_rows();
                     let batch = generator
-                        .advance(rows, wall_now)
+                        .advance_upserts(rows, weights, wall_now)
                         .map_err(|error| error.in_context(format!("source {}", self.root.name)))?;
                     state.watermark = generator.current();
                     far_future = generator.far_future_rows() - far_future_before;

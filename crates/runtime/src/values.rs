@@ -51,6 +51,6 @@ impl SourceReader for ValuesReader {
         }
         let next = Position::at(self.rows.num_rows() as i64);
         assignment.position = Some(next.clone());
-        Ok(SourceEvent::Rows { partition, rows: self.rows.clone(), next, skipped: 0 })
+        Ok(SourceEvent::Rows { partition, rows: self.rows.clone(), weights: None, next, skipped: 0 })
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use thalweg_connectors::Environment;
 use thalweg_core::{
-    Assignment, Batch, Deliverer, DeliveryContext, DeliveryGuarantee, Epoch, Error, LaneId, OutputSegment, PartitionId,
-    PollBudget, Position, Rand, Result, ScanRequest, SeededRand, Sink, SinkRequest, SinkWriter, Source, SourceEvent,
+    Assignment, Batch, Deliverer, DeliveryContext, DeliveryGuarantee, Epoch, Error, LaneId, Lookup, LookupRequest, OutputSegment,
+    PartitionId, PollBudget, Position, Rand, Result, ScanRequest, SeededRand, Sink, SinkRequest, SinkWriter, Source, SourceEvent,
     SourceReader,
 };
 use thalweg_runtime::Connections;
@@ -105,6 +105,10 @@ impl Connections for SimConnections {
             return Ok(Arc::new(CollectingSink { table: request.table, collected: self.collected.clone() }));
         }
         thalweg_connectors::sink(request, &self.environment)
+    }
+
+    fn lookup(&self, request: LookupRequest) -> Result<Arc<dyn Lookup>> {
+        thalweg_connectors::lookup(request, &self.environment)
     }
 
     fn result_sink(&self, _request: SinkRequest, _updating: bool) -> Result<Arc<dyn Sink>> {

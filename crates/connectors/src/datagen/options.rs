@@ -12,6 +12,8 @@ pub const INFO: ConnectorInfo = ConnectorInfo {
     is_source: true,
     is_sink: false,
     takes_updates: false,
+    takes_upserts: false,
+    gives_upserts: false,
     options: OPTIONS,
     metadata: &[],
     format_options: &[],

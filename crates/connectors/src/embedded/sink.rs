@@ -1,4 +1,4 @@
-//! A `kafka` table written to embedded topics.
+//! A `kafka` or `upsert-kafka` table written to embedded topics.
 //!
 //! Exactly-once needs no transactions here: a frame is a commit to one partition and carries a stamp of its delivery. After a
 //! crash between two partitions the epoch is delivered again, and partitions that hold it are skipped.
@@ -50,7 +50,7 @@ impl Sink for EmbeddedSink {
     fn writer(&self, lane: LaneId) -> Result<Box<dyn SinkWriter>> {
         let maker = RecordMaker::new(&self.table, lane, Box::new(FolderCatalog { dir: self.dir.clone() }))?;
         Ok(match self.table.guarantee {
-            DeliveryGuarantee::ExactlyOnce => Box::new(BufferedWriter::new(maker)),
+            DeliveryGuarantee::ExactlyOnce => Box::new(BufferedWriter::new(maker, self.table.upserts)),
             DeliveryGuarantee::AtLeastOnce | DeliveryGuarantee::None => {
                 Box::new(DirectWriter { maker, topics: Topics::new(&self.dir), clock: self.clock.clone() })
             }

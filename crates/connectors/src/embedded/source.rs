@@ -1,4 +1,4 @@
-//! A `kafka` table read from embedded topics: the same modes, offsets and metadata as from a broker.
+//! A `kafka` or `upsert-kafka` table read from embedded topics: the same modes, offsets and metadata as from a broker.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use super::log::{LogReader, Topic};
 use crate::kafka::client::unknown_topic;
 use crate::kafka::offsets::{Offsets, Range, resolve};
 use crate::kafka::record::{Headers, Record, TimestampType};
-use crate::kafka::rows::{PartitionRows, RowLayout};
+use crate::kafka::rows::{DecodedRows, PartitionRows, RowLayout};
 use crate::kafka::table::{DecoderFactory, ScanTable, Topics, parse_partition_name, partition_name};
 use crate::output_frames::{FrameReader, Header};
 
@@ -269,8 +269,8 @@ impl Partition {
     }
 
     fn flush(&mut self) -> Result<SourceEvent> {
-        let (rows, skipped) = self.rows.flush()?;
-        Ok(SourceEvent::Rows { partition: self.id.clone(), rows, next: self.range.position(self.next), skipped })
+        let DecodedRows { rows, weights, skipped } = self.rows.flush()?;
+        Ok(SourceEvent::Rows { partition: self.id.clone(), rows, weights, next: self.range.position(self.next), skipped })
     }
 }
 

@@ -123,7 +123,7 @@ fn events(source: &EmbeddedSource, assignments: Vec<Assignment>) -> Vec<String> 
         match reader.poll(BUDGET).expect("good records") {
             SourceEvent::Idle => return found,
             SourceEvent::PartitionEnd(partition) | SourceEvent::CaughtUp(partition) => found.push(format!("{partition} end")),
-            SourceEvent::Rows { partition, rows, next, skipped } => {
+            SourceEvent::Rows { partition, rows, next, skipped, .. } => {
                 let values: Vec<&str> = rows.column(0).as_string::<i32>().iter().map(Option::unwrap_or_default).collect();
                 found.push(format!("{partition}: {} | {}, {skipped}", values.join(" "), next.next));
             }

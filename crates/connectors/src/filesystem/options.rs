@@ -18,6 +18,8 @@ pub const INFO: ConnectorInfo = ConnectorInfo {
     is_source: true,
     is_sink: true,
     takes_updates: false,
+    takes_upserts: false,
+    gives_upserts: false,
     options: OPTIONS,
     metadata: METADATA,
     format_options: &["format"],
@@ -162,6 +164,50 @@ const OPTIONS: &[OptionDefinition] = &[
         None,
         "Form of the text that the pattern gives; used with partition-time only.",
     ),
+    option(
+        "lookup.cache",
+        OptionType::Enum(&["FULL", "PARTIAL", "NONE"]),
+        Some("FULL"),
+        "How look-ups of a lookup join go on: files are read whole into memory, with FULL and PARTIAL alike.",
+    ),
+    option(
+        "lookup.full-cache.reload-strategy",
+        OptionType::Enum(&["PERIODIC"]),
+        Some("PERIODIC"),
+        "When a lookup table is read again.",
+    ),
+    option(
+        "lookup.full-cache.periodic-reload.interval",
+        OptionType::Duration,
+        None,
+        "How long after it was read a lookup table is read again; unset is never.",
+    ),
+    option(
+        "lookup.full-cache.periodic-reload.schedule-mode",
+        OptionType::Enum(&["FIXED_DELAY", "FIXED_RATE"]),
+        Some("FIXED_DELAY"),
+        "Accepted for Flink's sake: a lookup table is read again with the first look-up that is due.",
+    ),
+    option(
+        "lookup.partial-cache.expire-after-write",
+        OptionType::Duration,
+        None,
+        "With PARTIAL: how long after it was read a lookup table is read again; unset is never.",
+    ),
+    option(
+        "lookup.partial-cache.expire-after-access",
+        OptionType::Duration,
+        None,
+        "Accepted for Flink's sake: all rows are held.",
+    ),
+    option("lookup.partial-cache.max-rows", OptionType::Integer, None, "Accepted for Flink's sake: all rows are held."),
+    option(
+        "lookup.partial-cache.cache-missing-key",
+        OptionType::Boolean,
+        Some("true"),
+        "Accepted for Flink's sake: all rows are held.",
+    ),
+    option("lookup.max-retries", OptionType::Integer, Some("3"), "Accepted for Flink's sake: the store's own retries count."),
     option("auto-compaction", OptionType::Boolean, Some("false"), "Merging of small files; not supported yet."),
 ];
 
@@ -182,6 +228,7 @@ fn check(table: &TableDefinition) -> Vec<Diagnostic> {
     }
     findings.extend(pattern(options).err());
     findings.extend(success_file(options).err());
+    findings.extend(reload_interval(options).err());
     // A value of another form is found by the check against the definitions above.
     if let Ok(true) = options.boolean("auto-compaction", false) {
         let finding = not_yet(options, "auto-compaction", "option \"auto-compaction\" is not supported yet");
@@ -254,6 +301,20 @@ fn success_file(options: &Options) -> Result<Option<String>, Diagnostic> {
         return Err(options.bad_value(NAME, format!("option \"{NAME}\" cannot be \"{name}\"")).help("use a file name"));
     }
     Ok(Some(name.to_string()))
+}
+
+/// How long the rows of a lookup table are held; `None` is for ever.
+pub(super) fn reload_interval(options: &Options) -> Result<Option<Duration>, Diagnostic> {
+    const FULL: &str = "lookup.full-cache.periodic-reload.interval";
+    const PARTIAL: &str = "lookup.partial-cache.expire-after-write";
+    let cache = options.get("lookup.cache").unwrap_or("FULL");
+    if cache == "NONE" {
+        return Err(options
+            .bad_value("lookup.cache", "files cannot be looked up without a cache: each row would read all of them")
+            .help(format!("use 'FULL', and say with '{FULL}' how old the rows may be")));
+    }
+    let name = if cache == "PARTIAL" { PARTIAL } else { FULL };
+    Ok(options.duration(name)?.filter(|interval| !interval.is_zero()))
 }
 
 /// How the files are put together.
@@ -413,6 +474,11 @@ mod tests {
             &[],
             &[("sink.partition-commit.policy.kind", "metastore,success-file")],
             "error[TW0002]: partition commit policy \"metastore,success-file\" is not supported yet (use 'success-file')",
+        );
+        check(
+            &[],
+            &[("lookup.cache", "NONE")],
+            "error[TW0303]: files cannot be looked up without a cache: each row would read all of them (use 'FULL', and say with 'lookup.full-cache.periodic-reload.interval' how old the rows may be)",
         );
         check(
             &[],

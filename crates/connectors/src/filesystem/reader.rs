@@ -210,7 +210,7 @@ impl OpenFile {
             FileDetail { length: Some(self.length), line_number: lines.line_number(), is_done: lines.position() == self.length };
         let next = position(lines.position(), detail);
         let rows = self.complete(shape, decoder.flush()?.columns(), rows)?;
-        Ok(Some(SourceEvent::Rows { partition: self.partition.clone(), rows, next, skipped }))
+        Ok(Some(SourceEvent::Rows { partition: self.partition.clone(), rows, weights: None, next, skipped }))
     }
 
     /// `None` at the end of the file.
@@ -224,7 +224,7 @@ impl OpenFile {
         let is_done = batches.peek().is_none();
         let next = position(*next_row, FileDetail { length: Some(self.length), line_number: 1, is_done });
         let rows = self.complete(shape, batch.columns(), batch.num_rows())?;
-        Ok(Some(SourceEvent::Rows { partition: self.partition.clone(), rows, next, skipped: 0 }))
+        Ok(Some(SourceEvent::Rows { partition: self.partition.clone(), rows, weights: None, next, skipped: 0 }))
     }
 
     /// Puts decoded columns and constants in their places.

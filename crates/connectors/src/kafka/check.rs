@@ -1,14 +1,14 @@
-//! What can be wrong with a `kafka` table beyond the names and forms of its options.
+//! What can be wrong with a `kafka` table beyond the names and forms of its options; parts of it also hold for `upsert-kafka`.
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{FieldRef, Schema};
 use thalweg_core::{Code, ColumnKind, Diagnostic, Options, TableDefinition};
 
 use super::properties::check_properties;
-use super::table::{parse_partition_offsets, split_list};
+use super::table::{connector_of, is_of_upserts, key_fields, parse_partition_offsets, split_list};
 use crate::format::{self, FormatOptions};
 
 /// Formats that have no way to write a deletion or an update.
-const INSERT_ONLY_FORMATS: &[&str] = &["json", "csv", "raw", "avro", "avro-confluent", "protobuf", "parquet"];
+pub(super) const INSERT_ONLY_FORMATS: &[&str] = &["json", "csv", "raw", "avro", "avro-confluent", "protobuf", "parquet"];
 
 /// All findings, those about topics first.
 pub fn check(table: &TableDefinition) -> Vec<Diagnostic> {
@@ -27,9 +27,12 @@ fn missing(options: &Options, message: impl Into<String>) -> Diagnostic {
     Diagnostic::error(Code::MISSING_OPTION, message).label_opt(options.span, "options given here")
 }
 
-fn check_topics(options: &Options) -> Option<Diagnostic> {
+pub(super) fn check_topics(options: &Options) -> Option<Diagnostic> {
     match (options.get("topic"), options.get("topic-pattern")) {
-        (None, None) => Some(missing(options, "connector \"kafka\" needs the option \"topic\"").help("add 'topic' = '…'")),
+        (None, None) => {
+            let message = format!("connector \"{}\" needs the option \"topic\"", connector_of(options));
+            Some(missing(options, message).help("add 'topic' = '…'"))
+        }
         (Some(_), Some(_)) => Some(
             Diagnostic::error(Code::BAD_OPTION, "options \"topic\" and \"topic-pattern\" exclude each other")
                 .label_opt(options.key_span("topic-pattern"), "a second way to name topics")
@@ -48,13 +51,18 @@ fn check_topics(options: &Options) -> Option<Diagnostic> {
 }
 
 /// What the formats say of the columns that they would read and write.
-fn check_records(table: &TableDefinition) -> Vec<Diagnostic> {
+pub(super) fn check_records(table: &TableDefinition) -> Vec<Diagnostic> {
     let options = &table.options;
     let all = table.physical_schema();
-    let key_fields = options.get("key.fields").map(split_list).unwrap_or_default();
-    let keys =
-        Schema::new(all.fields().iter().filter(|field| key_fields.contains(&field.name().as_str())).cloned().collect::<Vec<_>>());
-    [("format", "", all.as_ref()), ("value.format", "value.", all.as_ref()), ("key.format", "key.", &keys)]
+    let key_fields = key_fields(options, &table.primary_key);
+    let without_key = options.get("value.fields-include") == Some("EXCEPT_KEY");
+    let fields = |wanted: &dyn Fn(bool) -> bool| {
+        let is_wanted = |field: &&FieldRef| wanted(key_fields.contains(&field.name().as_str()));
+        Schema::new(all.fields().iter().filter(is_wanted).cloned().collect::<Vec<_>>())
+    };
+    let keys = fields(&|in_key| in_key);
+    let values = fields(&|in_key| !(in_key && without_key));
+    [("format", "", &values), ("value.format", "value.", &values), ("key.format", "key.", &keys)]
         .into_iter()
         .filter_map(|(option, prefix, schema)| Some((options.get(option)?, prefix, schema)))
         // Key fields that do not exist are told elsewhere.
@@ -99,6 +107,15 @@ fn check_formats(table: &TableDefinition) -> Vec<Diagnostic> {
             .push(missing(options, "option \"key.fields\" needs \"key.format\"").help("add 'key.format' = 'json' (or raw)")),
         _ => {}
     }
+    findings.extend(check_key_prefix(table));
+    findings
+}
+
+/// The key's columns have the prefix, and the value does not have them.
+pub(super) fn check_key_prefix(table: &TableDefinition) -> Vec<Diagnostic> {
+    let options = &table.options;
+    let key_fields = key_fields(options, &table.primary_key);
+    let mut findings = vec![];
     if let Some(prefix) = options.get("key.fields-prefix").filter(|prefix| !prefix.is_empty()) {
         if options.get("value.fields-include") != Some("EXCEPT_KEY") {
             findings.push(
@@ -108,17 +125,21 @@ fn check_formats(table: &TableDefinition) -> Vec<Diagnostic> {
             );
         }
         for field in key_fields.iter().filter(|field| !field.starts_with(prefix)) {
+            let (option, all) = match is_of_upserts(options) {
+                true => ("key.fields-prefix", "of the PRIMARY KEY"),
+                false => ("key.fields", "in \"key.fields\""),
+            };
             findings.push(
                 options
-                    .bad_value("key.fields", format!("key field \"{field}\" does not begin with the prefix \"{prefix}\""))
-                    .help("all columns in \"key.fields\" must begin with \"key.fields-prefix\""),
+                    .bad_value(option, format!("key field \"{field}\" does not begin with the prefix \"{prefix}\""))
+                    .help(format!("all columns {all} must begin with \"key.fields-prefix\"")),
             );
         }
     }
     findings
 }
 
-fn check_modes(options: &Options) -> Vec<Diagnostic> {
+pub(super) fn check_modes(options: &Options) -> Vec<Diagnostic> {
     let mut findings = vec![];
     for side in ["startup", "bounded"] {
         let mode = format!("scan.{side}.mode");
@@ -162,7 +183,7 @@ fn check_modes(options: &Options) -> Vec<Diagnostic> {
     findings
 }
 
-fn check_delivery(options: &Options) -> Option<Diagnostic> {
+pub(super) fn check_delivery(options: &Options) -> Option<Diagnostic> {
     let name = if options.get("sink.delivery-guarantee").is_some() { "sink.delivery-guarantee" } else { "sink.semantic" };
     if options.get(name) == Some("exactly-once") && options.get("sink.transactional-id-prefix").is_none() {
         return Some(

@@ -18,7 +18,7 @@ use super::batch_consumer::{BatchConsumer, Message};
 use super::client::{ask_often, consumer_config, creation_error, kafka_error, offset_range};
 use super::offsets::{ClusterOffsets, Range, resolve};
 use super::record::Record;
-use super::rows::PartitionRows;
+use super::rows::{DecodedRows, PartitionRows};
 use super::source::SharedSource;
 use super::table::parse_partition_name;
 
@@ -213,9 +213,9 @@ impl Partition {
     }
 
     fn flush(&mut self) -> Result<SourceEvent> {
-        let (rows, skipped) = self.rows.flush()?;
+        let DecodedRows { rows, weights, skipped } = self.rows.flush()?;
         self.reported = self.next;
-        Ok(SourceEvent::Rows { partition: self.id.clone(), rows, next: self.range.position(self.next), skipped })
+        Ok(SourceEvent::Rows { partition: self.id.clone(), rows, weights, next: self.range.position(self.next), skipped })
     }
 
     fn on_error(&mut self, source: &SharedSource, message: &Message<'_>, code: RDKafkaErrorCode, text: String) -> Result<()> {

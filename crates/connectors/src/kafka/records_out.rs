@@ -1,10 +1,14 @@
 //! Rows to records: key, value, headers, timestamp and the final partition, checked against the topic's limit now.
 //!
+//! Of upserts only the last change of each key in a batch becomes a record: a row that was added with its value, one that was taken
+//! back without. Which half of an update a row is plays no part; a lone `-U`, the rest of whose update a filter kept back, deletes.
+//!
 //! Everything about a record is decided before the commit point, so that delivering it twice writes the same thing twice.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
 use thalweg_core::{Batch, EncodedRows, Encoder, Error, LaneId, Result};
 
@@ -41,6 +45,14 @@ pub struct RecordMaker {
     partitioner: Partitioner,
     catalog: Box<dyn TopicCatalog>,
     shapes: HashMap<String, TopicShape>,
+}
+
+/// A record to be made of a row.
+struct Write {
+    row: usize,
+    /// Which of the encoded values it gets; `None` is a record without a value.
+    value: Option<usize>,
+    copies: u64,
 }
 
 /// Encodes the columns of key or value.
@@ -116,14 +128,10 @@ impl RecordMaker {
         if let Some(key) = &mut self.key {
             key.encode(rows)?;
         }
-        self.value.encode(rows)?;
+        let writes = if self.table.upserts { self.last_changes(batch)? } else { self.additions(batch)? };
         let timestamps = self.timestamp_column.map(|index| milliseconds(rows.column(index))).transpose()?;
         let topics = self.topic_column.map(|index| rows.column(index).clone());
-        for row in 0..rows.num_rows() {
-            let copies = batch.weight(row);
-            if copies < 0 {
-                return Err(Error::internal(format!("sink \"{}\" cannot take a row back", self.table.table)));
-            }
+        for Write { row, value, copies } in writes {
             let topic = match (&self.table.topic, &topics) {
                 (Some(topic), _) => topic.clone(),
                 (None, Some(topics)) => self.topic_of_row(topics, row)?,
@@ -138,7 +146,7 @@ impl RecordMaker {
                 timestamp_ms: timestamps.as_ref().filter(|array| array.is_valid(row)).map_or(-1, |array| array.value(row)),
                 headers: headers_array.as_ref().map(headers_of_row).transpose()?.unwrap_or_default(),
                 key,
-                value: Some(self.value.rows.row(row)),
+                value: value.map(|value| self.value.rows.row(value)),
             };
             let bytes = frame.payload_bytes() + RECORD_OVERHEAD_BYTES;
             if bytes > shape.max_message_bytes {
@@ -149,6 +157,41 @@ impl RecordMaker {
             }
         }
         Ok(())
+    }
+
+    /// Every row, as often as its weight says. Encodes the values.
+    fn additions(&mut self, batch: &Batch) -> Result<Vec<Write>> {
+        self.value.encode(&batch.rows)?;
+        let write = |row: usize| {
+            let copies = u64::try_from(batch.weight(row))
+                .map_err(|_| Error::internal(format!("sink \"{}\" cannot take a row back", self.table.table)))?;
+            Ok(Write { row, value: Some(row), copies })
+        };
+        (0..batch.num_rows()).map(write).collect()
+    }
+
+    /// The last change of each key, in order. Encodes the values of those that are no deletions; the keys are encoded.
+    fn last_changes(&mut self, batch: &Batch) -> Result<Vec<Write>> {
+        let Some(key) = &self.key else {
+            return Err(Error::internal(format!("sink \"{}\" has no key for its upserts", self.table.table)));
+        };
+        let topics = self.topic_column.map(|column| batch.column(column).as_string::<i32>());
+        let mut seen = HashSet::new();
+        let mut writes = vec![];
+        for row in (0..batch.num_rows()).rev().filter(|row| batch.weight(*row) != 0) {
+            let topic = topics.filter(|topics| topics.is_valid(row)).map(|topics| topics.value(row));
+            if seen.insert((topic, key.rows.row(row))) {
+                writes.push(Write { row, value: None, copies: 1 });
+            }
+        }
+        writes.reverse();
+        let mut added: Vec<u32> = vec![];
+        for write in writes.iter_mut().filter(|write| batch.weight(write.row) > 0) {
+            write.value = Some(added.len());
+            added.push(u32::try_from(write.row).map_err(|_| Error::internal("a batch has more than 4 billion rows"))?);
+        }
+        self.value.encode(&take_record_batch(&batch.rows, &UInt32Array::from(added))?)?;
+        Ok(writes)
     }
 
     fn topic_of_row(&self, topics: &ArrayRef, row: usize) -> Result<String> {

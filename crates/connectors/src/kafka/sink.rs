@@ -45,7 +45,7 @@ impl Sink for KafkaSink {
         let catalog = ClusterCatalog { options: self.table.options.clone() };
         let maker = RecordMaker::new(&self.table, lane, Box::new(catalog))?;
         Ok(match self.table.guarantee {
-            DeliveryGuarantee::ExactlyOnce => Box::new(BufferedWriter::new(maker)),
+            DeliveryGuarantee::ExactlyOnce => Box::new(BufferedWriter::new(maker, self.table.upserts)),
             DeliveryGuarantee::AtLeastOnce | DeliveryGuarantee::None => Box::new(DirectWriter::new(&self.table, maker)?),
         })
     }

@@ -1,4 +1,5 @@
-//! A `kafka` table's options, read once into types that cannot be wrong. Used for real topics and for embedded ones alike.
+//! The options of a `kafka` or `upsert-kafka` table, read once into types that cannot be wrong. Used for real topics and for
+//! embedded ones alike.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,12 +11,31 @@ use thalweg_core::{
 };
 
 use super::partitioner::PartitionerKind;
+use super::upsert;
 
 /// Makes a decoder: format name, option prefix (`""`, `"value."` or `"key."`), fields to give, all fields of the record, options.
 pub type DecoderFactory = dyn Fn(&str, &str, Vec<FieldRef>, SchemaRef, &Options) -> Result<Box<dyn Decoder>> + Send + Sync;
 
 /// Makes an encoder: format name, option prefix, schema of the rows, options.
 pub type EncoderFactory = dyn Fn(&str, &str, SchemaRef, &Options) -> Result<Box<dyn Encoder>> + Send + Sync;
+
+/// The connector of a table: `kafka` or `upsert-kafka`.
+pub fn connector_of(options: &Options) -> &str {
+    options.get("connector").unwrap_or("kafka")
+}
+
+/// Whether records are upserts by the PRIMARY KEY, which is then the key of the record.
+pub fn is_of_upserts(options: &Options) -> bool {
+    connector_of(options) == upsert::NAME
+}
+
+/// The columns that make the key of a record, in its order.
+pub fn key_fields<'a>(options: &'a Options, primary_key: &'a [String]) -> Vec<&'a str> {
+    if is_of_upserts(options) {
+        return primary_key.iter().map(String::as_str).collect();
+    }
+    options.get("key.fields").map(split_list).unwrap_or_default()
+}
 
 /// The topics of a table.
 #[derive(Clone, Debug)]
@@ -86,15 +106,18 @@ pub struct RecordLayout {
 }
 
 impl RecordLayout {
-    fn from_options(options: &Options, physical: &[String]) -> Result<Self> {
+    fn from_options(options: &Options, physical: &[String], primary_key: &[String]) -> Result<Self> {
         let (format, option_prefix) = match (options.get("format"), options.get("value.format")) {
             (Some(format), None) => (format, ""),
             (None, Some(format)) => (format, "value."),
-            (None, None) => return Err(Error::user("connector \"kafka\" needs the option \"format\"")),
+            (None, None) => {
+                let connector = connector_of(options);
+                return Err(Error::user(format!("connector \"{connector}\" needs the option \"value.format\"")));
+            }
             (Some(_), Some(_)) => return Err(Error::user("options \"format\" and \"value.format\" exclude each other")),
         };
         let prefix = options.get("key.fields-prefix").unwrap_or_default();
-        let key_fields = options.get("key.fields").map(split_list).unwrap_or_default();
+        let key_fields = key_fields(options, primary_key);
         let key = match options.get("key.format") {
             None => None,
             Some(key_format) => {
@@ -126,6 +149,8 @@ pub struct ScanTable {
     pub table: String,
     pub topics: Topics,
     pub layout: RecordLayout,
+    /// Whether records are upserts: the key is then that of the table, and a record without a value deletes.
+    pub upserts: bool,
     pub startup: Place,
     pub reset: OffsetReset,
     /// Where to stop; `None` is never.
@@ -161,8 +186,13 @@ impl ScanTable {
         Ok(ScanTable {
             table: request.table.clone(),
             topics: topics(options)?,
-            layout: RecordLayout::from_options(options, &physical)?,
-            startup: place(options, "startup", options.get("scan.startup.mode").unwrap_or("group-offsets"))?,
+            layout: RecordLayout::from_options(options, &physical, &request.primary_key)?,
+            upserts: is_of_upserts(options),
+            startup: match is_of_upserts(options) {
+                // Upserts mean nothing without those before them.
+                true => Place::Earliest,
+                false => place(options, "startup", options.get("scan.startup.mode").unwrap_or("group-offsets"))?,
+            },
             reset: match options.get("properties.auto.offset.reset") {
                 Some("earliest" | "smallest" | "beginning") => OffsetReset::Earliest,
                 Some("latest" | "largest" | "end") => OffsetReset::Latest,
@@ -209,6 +239,8 @@ pub struct SinkTable {
     /// `None` when each row names its topic in a metadata column.
     pub topic: Option<String>,
     pub layout: RecordLayout,
+    /// Whether only the last row of each key counts, and a row taken back is a record without a value.
+    pub upserts: bool,
     pub partitioner: PartitionerKind,
     pub guarantee: DeliveryGuarantee,
     pub transactional_id_prefix: String,
@@ -254,7 +286,8 @@ impl SinkTable {
             table: request.table.clone(),
             sink_id: request.sink_id.clone(),
             topic,
-            layout: RecordLayout::from_options(options, &physical)?,
+            layout: RecordLayout::from_options(options, &physical, &request.primary_key)?,
+            upserts: is_of_upserts(options),
             partitioner: match options.get("sink.partitioner") {
                 Some("fixed") => PartitionerKind::Fixed,
                 Some("round-robin") => PartitionerKind::RoundRobin,
@@ -276,7 +309,10 @@ fn topics(options: &Options) -> Result<Topics> {
         (None, Some(pattern)) => regex::Regex::new(&format!("^(?:{pattern})$"))
             .map(Topics::Pattern)
             .map_err(|error| Error::user("option \"topic-pattern\" is not a regular expression").with_cause(error)),
-        _ => Err(Error::user("connector \"kafka\" needs one of the options \"topic\" and \"topic-pattern\"")),
+        _ => {
+            let connector = connector_of(options);
+            Err(Error::user(format!("connector \"{connector}\" needs one of the options \"topic\" and \"topic-pattern\"")))
+        }
     }
 }
 
@@ -380,10 +416,25 @@ mod tests {
         ] {
             options.insert(name, value);
         }
-        let layout = RecordLayout::from_options(&options, &["k_id".to_string(), "amount".to_string()]).expect("a good table");
+        let names = ["k_id", "amount"].map(str::to_string);
+        let layout = RecordLayout::from_options(&options, &names, &[]).expect("a good table");
         let key = layout.key.expect("has a key");
         assert_eq!(key.inner_name("k_id"), Some("id"));
         assert_eq!(layout.value.option_prefix, "value.");
         assert_eq!(layout.value.columns, [("amount".to_string(), "amount".to_string())]);
+    }
+
+    #[test]
+    fn the_key_of_upserts_is_the_primary_key() {
+        let mut options = Options::new();
+        for (name, value) in [("connector", "upsert-kafka"), ("value.format", "json"), ("key.format", "json")] {
+            options.insert(name, value);
+        }
+        let names = ["a", "v", "b"].map(str::to_string);
+        let primary_key = ["b", "a"].map(str::to_string);
+        let layout = RecordLayout::from_options(&options, &names, &primary_key).expect("a good table");
+        let columns = |part: &RecordPart| part.columns.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        assert_eq!(layout.key.as_ref().map(columns), Some(primary_key.to_vec()));
+        assert_eq!(columns(&layout.value), names);
     }
 }

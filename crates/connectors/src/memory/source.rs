@@ -106,7 +106,7 @@ impl SourceReader for MemoryReader {
                     let (partition, next) = (progress.id.clone(), Position::at(progress.next as i64));
                     let rows = self.shape.project(&rows, progress.partition, first)?;
                     self.partitions.push_back(progress);
-                    return Ok(SourceEvent::Rows { partition, rows, next, skipped: 0 });
+                    return Ok(SourceEvent::Rows { partition, rows, weights: None, next, skipped: 0 });
                 }
                 None if has_ended => return Ok(SourceEvent::PartitionEnd(progress.id)),
                 None if progress.end.is_some() => return Ok(SourceEvent::CaughtUp(progress.id)),
