@@ -43,7 +43,9 @@ pub(crate) struct Arrangement {
     schema: SchemaRef,
     keys: Vec<usize>,
     key_codec: KeyCodec,
+    /// Empty without an index.
     by_key: Index,
+    is_indexed: bool,
     /// Whole rows to their ids, by hash; only where rows may be taken back.
     rows: Option<(KeyCodec, HashMap<u64, Vec<RowId>>)>,
     /// In order of their rows.
@@ -73,6 +75,7 @@ impl Arrangement {
             keys: keys.to_vec(),
             key_codec: KeyCodec::new(&key_fields)?,
             by_key: Index::default(),
+            is_indexed: true,
             rows: if takes_back { Some((KeyCodec::new(&all)?, HashMap::new())) } else { None },
             chunks: vec![],
             next_row: 0,
@@ -81,6 +84,12 @@ impl Arrangement {
             gone: vec![],
             state_schema: Arc::new(Schema::new(fields)),
         })
+    }
+
+    /// An arrangement whose rows are found by their ids alone: [`Arrangement::of_key`] finds nothing, and any key will do for
+    /// [`Arrangement::remove`].
+    pub(crate) fn unindexed(name: impl Into<String>, schema: &SchemaRef, keys: &[usize]) -> Result<Self> {
+        Ok(Arrangement { is_indexed: false, ..Arrangement::new(name, schema, keys, false)? })
     }
 
     /// The keys of rows of this arrangement's schema.
@@ -110,8 +119,10 @@ impl Arrangement {
                 }
                 let weights = (0..batch.num_rows()).map(|row| batch.weight(row)).collect();
                 self.push_chunk(batch.rows.clone(), weights);
-                for (row, id) in (first..self.next_row).enumerate() {
-                    self.by_key.insert(keys.key(row), id);
+                if self.is_indexed {
+                    for (row, id) in (first..self.next_row).enumerate() {
+                        self.by_key.insert(keys.key(row), id);
+                    }
                 }
                 self.live += batch.num_rows();
                 (first..self.next_row).collect()
@@ -187,7 +198,8 @@ impl Arrangement {
         Ok(None)
     }
 
-    fn not_there(&self, batch: &Batch, row: usize) -> Error {
+    /// The error for a row that is taken back and is not there.
+    pub(crate) fn not_there(&self, batch: &Batch, row: usize) -> Error {
         let values: Vec<String> = batch
             .schema()
             .fields()
@@ -329,6 +341,10 @@ impl Arrangement {
                 self.chunks.push(merged);
             }
         }
+        // Where rows come and go quickly the dead ones are not to wait for a snapshot.
+        if self.chunks.iter().map(Chunk::len).sum::<usize>() > 2 * (self.live + CHUNK_ROWS) {
+            self.compact()?;
+        }
         Ok(())
     }
 
@@ -414,7 +430,9 @@ impl Arrangement {
             };
             for row in self.chunks[index].live_rows() {
                 let id = self.chunks[index].id(row as usize);
-                self.by_key.insert(keys.key(row as usize), id);
+                if self.is_indexed {
+                    self.by_key.insert(keys.key(row as usize), id);
+                }
                 if let (Some((_, by_row)), Some(whole)) = (&mut self.rows, &whole) {
                     by_row.entry(xxhash_rust::xxh3::xxh3_64(whole.key(row as usize))).or_default().push(id);
                 }
@@ -441,7 +459,11 @@ impl Arrangement {
     }
 
     pub(crate) fn mark_all_dirty(&mut self) {
-        self.chunks.iter_mut().for_each(Chunk::set_unstored);
+        // Chunks of several lanes may have had slots of one name.
+        for index in 0..self.chunks.len() {
+            let slot = self.new_slot();
+            self.chunks[index].set_unstored(slot);
+        }
         self.gone.clear();
     }
 }

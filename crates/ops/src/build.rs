@@ -7,11 +7,9 @@ use thalweg_plan::{Node, NodeKind, WindowAggregate};
 use crate::assign_window::AssignWindowOperator;
 use crate::deduplicate::DeduplicateOperator;
 use crate::filter::FilterOperator;
-use crate::group_aggregate::GroupAggregateOperator;
 use crate::join::JoinOperator;
 use crate::lookup_join::LookupJoinOperator;
 use crate::normalize::NormalizeOperator;
-use crate::over::OverOperator;
 use crate::project::ProjectOperator;
 use crate::session::SessionOperator;
 use crate::set_operation::SetOperationOperator;
@@ -22,7 +20,7 @@ use crate::union::UnionOperator;
 use crate::unnest::UnnestOperator;
 use crate::window_aggregate::{GlobalWindowAggregate, LocalWindowAggregate, WindowAggregateLayout};
 use crate::window_top_n::WindowTopNOperator;
-use crate::{Operator, OperatorContext};
+use crate::{Operator, OperatorContext, group_aggregate, over};
 
 /// The operator of a node that is one operator. `input_schemas` are those of the node's inputs, by port.
 /// # Errors
@@ -42,7 +40,7 @@ pub fn build(node: &Node, input_schemas: &[SchemaRef], context: &OperatorContext
         }
         NodeKind::GroupAggregate(aggregate) => {
             let input = only_input(node, input_schemas)?;
-            Ok(Box::new(GroupAggregateOperator::new(aggregate, input, node.schema.clone(), context.batch_rows)?))
+            group_aggregate::create(aggregate, input, node.schema.clone(), context)
         }
         NodeKind::Join(join) => {
             let [left, right] = input_schemas else {
@@ -64,7 +62,7 @@ pub fn build(node: &Node, input_schemas: &[SchemaRef], context: &OperatorContext
         }
         NodeKind::Over(over) => {
             let input = only_input(node, input_schemas)?;
-            OverOperator::create(over, input, node.schema.clone(), context.batch_rows)
+            over::create(over, input, node.schema.clone(), context)
         }
         NodeKind::TemporalSort(sort) => {
             let input = only_input(node, input_schemas)?;

@@ -1,8 +1,8 @@
 //! Rows of output as they are collected: weights and marks beside columns.
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::datatypes::SchemaRef;
-use thalweg_core::{Batch, Result};
+use thalweg_core::{Batch, Error, Result};
 
 /// The hidden columns of output rows.
 #[derive(Default)]
@@ -41,4 +41,31 @@ pub(crate) fn without_zeros(batch: Batch) -> Result<Batch> {
         }
         _ => Ok(batch),
     }
+}
+
+/// Rows that one batch may become.
+const REPEATED_ROWS: u64 = 1 << 26;
+
+/// The rows of `batch` each as often as its weight says, with weights 1 and -1; rows of weight 0 go.
+/// # Errors
+/// `Record` when they are too many.
+pub(crate) fn repeated(batch: Batch) -> Result<Batch> {
+    let Some(weights) = batch.weights.as_ref().filter(|weights| weights.values().iter().any(|weight| weight.unsigned_abs() != 1))
+    else {
+        return Ok(batch);
+    };
+    let rows = weights.values().iter().fold(0_u64, |rows, weight| rows.saturating_add(weight.unsigned_abs()));
+    if rows > REPEATED_ROWS {
+        return Err(
+            Error::record(format!("rows come {rows} times at once")).with_help("rows whose order counts are kept one by one")
+        );
+    }
+    let indices = weights
+        .values()
+        .iter()
+        .enumerate()
+        .flat_map(|(row, weight)| std::iter::repeat_n(row as u32, weight.unsigned_abs() as usize));
+    let mut batch = batch.take(&UInt32Array::from_iter_values(indices))?;
+    batch.weights = batch.weights.map(|weights| weights.unary(i64::signum));
+    Ok(batch)
 }

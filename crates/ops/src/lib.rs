@@ -30,12 +30,16 @@ mod normalize;
 mod operator;
 mod over;
 mod project;
+mod row_hash;
 mod running;
 mod session;
 mod set_operation;
 mod sink_materialize;
 mod sort_order;
+mod stored_watermark;
 mod temporal_sort;
+#[cfg(test)]
+mod test_lanes;
 mod top_n;
 mod union;
 mod unnest;

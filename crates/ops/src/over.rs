@@ -1,43 +1,58 @@
 //! Aggregates and ranks with OVER, in the order of event time or of arrival.
 //!
-//! Ordering: by event time rows wait until the watermark reaches them and come out by time, those of one time partition by
-//! partition, in order of arrival within it. By arrival each row comes out at once. Output is append-only. (An order of other
-//! columns is [`columns`]' business.)
+//! Ordering: by event time rows wait until the watermark reaches them and come out by time; those of one time partition by
+//! partition, in the order of arrival of their first rows, and in order of arrival within a partition. By arrival each row comes
+//! out at once. Output is append-only. (An order of other columns is the business of [`columns`].)
 //!
-//! Ties: under RANGE, rows of one time in one partition share the value behind the last of them; so do LAG and RANK. ROWS and
-//! ROW_NUMBER go row by row. By arrival no two rows are alike.
+//! Ties, as in Flink: under RANGE, rows of one time in one partition share the values behind the last of them; LAG too, so that
+//! it may show a row of their own group, and RANK and DENSE_RANK, which both count the rows up to the last of the group. ROWS
+//! and ROW_NUMBER go row by row. By arrival no two rows are alike.
 //!
-//! Late rows: an unbounded frame drops rows at or behind their own partition's watermark; a bounded one only those at or before
-//! the last time that the partition of OVER has seen pass. Both are counted.
+//! Late rows: each row is judged by its own watermark, if it has one, or by the operator's where that is ahead. An unbounded
+//! frame drops what is at or behind it. A bounded one drops only what is at or before the last time that its partition has let
+//! pass; other late rows are kept and wait for the next watermark. Dropped rows are counted.
 //!
-//! A row that is late and kept waits, as in Flink, for the next watermark.
+//! Forgetting: a partition of a RANGE of `d` milliseconds is forgotten, its last time too, one and a half `d` behind the row that
+//! last moved this limit; a row moves it when it is less than `d` behind. Other partitions stay, and those whose rows are numbered
+//! or whom LAG looks back in.
 //!
 //! State: an [`Arrangement`] `rows` with the rows that wait and those that a frame or LAG still needs, each with the watermark
-//! that lets it pass; a slot `partitions`:
-//! `[key_group, keys…, rows, dense, last_time, accumulators…]`, the accumulators for unbounded frames only: those of bounded
-//! frames are made again from their rows. A partition is never forgotten.
+//! that lets it pass and the birth of its partition; a slot `partitions`, `[key_group, keys…, birth, rows, last_time, forget_time,
+//! forget_at, is_gone, accumulators…]`: of a key and birth the last row holds; of bounded frames only the accumulators whose
+//! state depends on what was in the frame before, the others are made again from its rows. And the watermark.
+//!
+//! Source of the semantics: Flink 2.3, recorded cases over/*.
 
 mod call;
 mod columns;
+mod partition;
 mod partitions;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use hashbrown::HashMap;
 use thalweg_core::{Batch, Epoch, Error, EventTime, Result};
-use thalweg_plan::{Frame, Over, OverOrder};
+use thalweg_plan::{Frame, Over, OverCall, OverOrder};
 use thalweg_state::{StateDelta, StatePart};
 
 use crate::arrangement::{Arrangement, RowId};
+use crate::changes::repeated;
 use crate::event_times::event_times;
+use crate::key_codec::EncodedKeys;
 use crate::running::canonical_floats;
-use crate::{Operator, OperatorMetrics, Output};
-use call::{Calls, Step};
+use crate::stored_watermark::StoredWatermark;
+use crate::{Operator, OperatorContext, OperatorMetrics, Output};
+use call::{Calls, Passing, Step};
 use columns::OverColumnsOperator;
+use partition::{Forget, Partition, Peers, Waiting, is_unbounded};
 use partitions::Partitions;
+
+/// Rows that are read at once to make accumulators again after a restore.
+const RESTORE_ROWS: usize = 8_192;
 
 pub(crate) struct OverOperator {
     /// `None`: by arrival.
@@ -45,284 +60,324 @@ pub(crate) struct OverOperator {
     time_name: String,
     frame: Frame,
     calls: Calls,
+    /// How far back a frame reaches whose partition is forgotten behind it.
+    forgets_ms: Option<i64>,
+    /// For each aggregate whether its state is stored.
+    stored_calls: Vec<bool>,
     rows: Arrangement,
     partition_columns: Vec<usize>,
     partitions: Partitions,
-    /// By number of the partition.
-    kept: Vec<Kept>,
-    /// Rows that wait, by the watermark that lets them pass, then by time.
-    waiting: BTreeSet<(i64, i64, RowId)>,
-    partition_of: HashMap<RowId, usize>,
+    /// Partitions by the lowest watermark that lets one of their rows pass.
+    queue: BinaryHeap<Reverse<(i64, usize)>>,
+    /// Partitions, with their births, by the watermark that forgets them.
+    to_forget: BinaryHeap<Reverse<(i64, usize, i64)>>,
+    watermark: StoredWatermark,
     late_rows: u64,
     width: usize,
-    /// The input's columns and the watermark that lets a row pass.
+    /// Of the largest row so far, about.
+    row_bytes: usize,
+    /// The input's columns, the watermark that lets a row pass, the birth of its partition.
     stored_schema: SchemaRef,
     output_schema: SchemaRef,
     batch_rows: usize,
 }
 
-/// The rows of a partition that are needed.
-#[derive(Default)]
-struct Kept {
-    /// As [`OverOperator::waiting`].
-    waiting: BTreeSet<(i64, i64, RowId)>,
-    /// Rows that have passed, oldest first, as far back as the frame or LAG reaches.
-    passed: VecDeque<(i64, RowId)>,
-    /// How many at the end of `passed` are in the frame.
-    in_frame: usize,
+/// Creates the operator of a node.
+/// # Errors
+/// `User` when an aggregate does not take its argument or the frame needs a clock, `Internal` when the schemas do not belong to
+/// the node.
+pub(crate) fn create(node: &Over, input: &SchemaRef, output: SchemaRef, context: &OperatorContext) -> Result<Box<dyn Operator>> {
+    if output.fields().len() != input.fields().len() + node.calls.len() {
+        return Err(Error::internal("OVER gives its input's columns and its calls"));
+    }
+    match &node.order {
+        OverOrder::EventTime(column) => Ok(Box::new(OverOperator::new(node, Some(*column), input, output, context)?)),
+        OverOrder::Arrival if matches!(node.frame, Frame::Range { preceding_ms: Some(_) }) => {
+            Err(Error::user("RANGE with a distance over processing time is not there yet")
+                .with_help("order by an event time, or frame by ROWS"))
+        }
+        OverOrder::Arrival => Ok(Box::new(OverOperator::new(node, None, input, output, context)?)),
+        OverOrder::Columns(order) => Ok(Box::new(OverColumnsOperator::new(node, order, input, output, context.batch_rows)?)),
+    }
 }
 
-/// Output on its way: a row, the step whose results it shows, its ranks and the rows that LAG shows.
-#[derive(Default)]
-pub(crate) struct Passing {
-    pub(crate) ids: Vec<RowId>,
-    pub(crate) steps: Vec<Step>,
-    pub(crate) shown: Vec<u32>,
-    pub(crate) ranks: [Vec<i64>; 3],
-    /// By LAG call.
-    pub(crate) lags: Vec<Vec<Option<RowId>>>,
+fn is_aggregate(call: &OverCall) -> bool {
+    matches!(call, OverCall::Aggregate(_))
 }
 
 impl OverOperator {
-    /// # Errors
-    /// `User` when an aggregate does not take its argument, `Internal` when the schemas do not belong to the node.
-    pub(crate) fn create(node: &Over, input: &SchemaRef, output: SchemaRef, batch_rows: usize) -> Result<Box<dyn Operator>> {
-        if output.fields().len() != input.fields().len() + node.calls.len() {
-            return Err(Error::internal("OVER gives its input's columns and its calls"));
-        }
-        let time_column = match &node.order {
-            OverOrder::EventTime(column) => Some(*column),
-            OverOrder::Arrival => None,
-            OverOrder::Columns(order) => {
-                return Ok(Box::new(OverColumnsOperator::new(node, order, input, output, batch_rows)?));
-            }
-        };
-        let is_bounded = !matches!(node.frame, Frame::Rows { preceding: None } | Frame::Range { preceding_ms: None });
-        let calls = Calls::new(&node.calls, input, is_bounded)?;
+    fn new(
+        node: &Over,
+        time_column: Option<usize>,
+        input: &SchemaRef,
+        output: SchemaRef,
+        context: &OperatorContext,
+    ) -> Result<Self> {
+        let is_unbounded = is_unbounded(node.frame);
+        let calls = Calls::new(&node.calls, input, !is_unbounded)?;
+        let stored_calls: Vec<bool> = calls.depend_on_the_past().into_iter().map(|depends| depends || is_unbounded).collect();
         let mut stored: Vec<_> = input.fields().iter().cloned().collect();
-        stored.push(Arc::new(Field::new("passes_at", DataType::Int64, false)));
+        stored.extend(["passes_at", "birth"].map(|name| Arc::new(Field::new(name, DataType::Int64, false))));
         let stored_schema: SchemaRef = Arc::new(Schema::new(stored));
-        Ok(Box::new(OverOperator {
+        Ok(OverOperator {
             time_column,
             time_name: time_column.map(|column| input.field(column).name().clone()).unwrap_or_default(),
             frame: node.frame,
-            rows: Arrangement::new("rows", &stored_schema, &node.partition, false)?,
+            forgets_ms: match node.frame {
+                Frame::Range { preceding_ms } if node.calls.iter().all(is_aggregate) => preceding_ms,
+                _ => None,
+            },
+            rows: Arrangement::unindexed("rows", &stored_schema, &node.partition)?,
             partition_columns: node.partition.clone(),
-            partitions: Partitions::new(&node.partition, input, if is_bounded { None } else { Some(&calls) })?,
+            partitions: Partitions::new(&node.partition, input, &calls, &stored_calls)?,
             calls,
-            kept: vec![],
-            waiting: BTreeSet::new(),
-            partition_of: HashMap::new(),
+            stored_calls,
+            queue: BinaryHeap::new(),
+            to_forget: BinaryHeap::new(),
+            watermark: StoredWatermark::new(context.key_groups.clone()),
             late_rows: 0,
             width: input.fields().len(),
+            row_bytes: 0,
             stored_schema,
             output_schema: output,
-            batch_rows: batch_rows.max(1),
-        }))
+            batch_rows: context.batch_rows.max(1),
+        })
     }
 
-    fn is_bounded(&self) -> bool {
-        !matches!(self.frame, Frame::Rows { preceding: None } | Frame::Range { preceding_ms: None })
-    }
-
-    fn keys_of(&self, rows: &RecordBatch) -> Result<crate::key_codec::EncodedKeys> {
+    fn keys_of(&self, rows: &RecordBatch) -> Result<EncodedKeys> {
         let columns: Vec<ArrayRef> = self.partition_columns.iter().map(|column| canonical_floats(rows.column(*column))).collect();
         self.partitions.encode(&columns, rows.num_rows())
     }
 
-    fn partition(&mut self, key: &[u8]) -> usize {
-        let number = self.partitions.find_or_add(key);
-        if self.kept.len() <= number {
-            self.kept.resize_with(number + 1, Kept::default);
+    /// The partition of a row, or `None` if the row comes too late. `watermark` is what it is judged by.
+    fn admit(&mut self, key: &[u8], time: i64, watermark: i64) -> Option<usize> {
+        if is_unbounded(self.frame) {
+            return (time > watermark).then(|| self.partitions.find(key).unwrap_or_else(|| self.partitions.add(key)));
         }
-        number
-    }
-
-    /// Whether a row comes too late.
-    fn is_late(&self, partition: usize, time: i64, own_watermark: i64) -> bool {
-        if !self.is_bounded() {
-            return time <= own_watermark;
-        }
-        // What this row's own watermark has let pass counts as passed, even if the watermark itself is still under way.
-        let passing =
-            self.kept[partition].waiting.range(..=(own_watermark, i64::MAX, RowId::MAX)).map(|(_, time, _)| *time).max();
-        let last = self.partitions.last_time(partition).max(passing.unwrap_or(i64::MIN));
-        time <= last
-    }
-
-    /// Lets rows of one partition and one place in the order pass.
-    fn pass(&mut self, partition: usize, time: i64, ids: &[RowId], passing: &mut Passing, gone: &mut Vec<RowId>) {
-        let lag = self.calls.longest_lag();
-        let before = self.partitions.count(partition);
-        let dense = self.partitions.dense(partition) + 1;
-        let is_range = matches!(self.frame, Frame::Range { .. }) && self.time_column.is_some();
-        let is_bounded = self.is_bounded();
-        let kept = &mut self.kept[partition];
-        let first_shown = passing.shown.len();
-        for (number, id) in ids.iter().enumerate() {
-            passing.steps.push(Step { row: *id, partition, weight: 1 });
-            kept.passed.push_back((time, *id));
-            kept.in_frame += 1;
-            if let Frame::Rows { preceding: Some(rows) } = self.frame {
-                while kept.in_frame as u64 > rows.saturating_add(1) {
-                    let (_, old) = kept.passed[kept.passed.len() - kept.in_frame];
-                    passing.steps.push(Step { row: old, partition, weight: -1 });
-                    kept.in_frame -= 1;
-                }
+        if let Some(number) = self.partitions.find(key) {
+            let partition = self.partitions.get(number);
+            if partition.forget.is_none_or(|forget| forget.at > watermark) {
+                return (time > partition.last_time_at(watermark)).then_some(number);
             }
-            passing.ids.push(*id);
-            passing.shown.push(passing.steps.len() as u32 - 1);
-            passing.ranks[0].push(before + number as i64 + 1);
-            passing.ranks[1].push(before + 1);
-            passing.ranks[2].push(dense);
+            // The watermark that forgets it is still under way to us, and perhaps rows of it that pass before.
+            self.partitions.retire(number);
         }
-        if is_range {
-            if let Frame::Range { preceding_ms: Some(distance) } = self.frame {
-                while kept.in_frame > 0 && kept.passed[kept.passed.len() - kept.in_frame].0 < time.saturating_sub(distance) {
-                    let (_, old) = kept.passed[kept.passed.len() - kept.in_frame];
-                    passing.steps.push(Step { row: old, partition, weight: -1 });
-                    kept.in_frame -= 1;
-                }
-            }
-            let last = passing.steps.len() as u32 - 1;
-            passing.shown[first_shown..].fill(last);
-        }
-        for (call, offset) in self.calls.lags().iter().enumerate() {
-            let at = kept.passed.len().checked_sub(1).and_then(|last| last.checked_sub(usize::try_from(*offset).ok()?));
-            let shown = at.and_then(|at| kept.passed.get(at)).map(|(_, id)| *id);
-            passing.lags[call].extend(std::iter::repeat_n(shown, ids.len()));
-        }
-        if !is_bounded {
-            kept.in_frame = 0;
-        }
-        let needed = kept.in_frame.max(lag);
-        while kept.passed.len() > needed {
-            gone.extend(kept.passed.pop_front().map(|(_, id)| id));
-        }
-        self.partitions.set(partition, before + ids.len() as i64, dense, time);
+        Some(self.partitions.add(key))
     }
 
-    /// Computes the output of what passed, and forgets rows that nothing needs any more.
-    fn emit(&mut self, passing: Passing, gone: Vec<RowId>, out: &mut Output) -> Result<()> {
-        self.calls.resize(self.partitions.capacity());
-        let results = self.calls.results(&self.rows, &passing)?;
-        let ids: Vec<Option<RowId>> = passing.ids.iter().map(|id| Some(*id)).collect();
-        let mut columns = self.rows.gather(&ids, &(0..self.width).collect::<Vec<_>>())?;
-        columns.extend(results);
-        let batch = Batch::append(RecordBatch::try_new(self.output_schema.clone(), columns)?);
-        for offset in (0..batch.num_rows()).step_by(self.batch_rows) {
-            out.push(batch.slice(offset, self.batch_rows.min(batch.num_rows() - offset)));
+    /// Puts a row into its partition, to wait there.
+    fn wait(&mut self, number: usize, row: Waiting, watermark: i64) {
+        let partition = self.partitions.get_mut(number);
+        partition.wait(row);
+        if let Some(distance) = self.forgets_ms
+            && partition.forget.is_none_or(|forget| forget.time < row.time.saturating_add(distance).saturating_add(1))
+        {
+            let time = row.time.saturating_add(distance).saturating_add(distance / 2).saturating_add(1);
+            let forget = Forget { time, at: time.max(watermark.saturating_add(1)) };
+            self.partitions.change(number).forget = Some(forget);
+            let birth = self.partitions.get(number).birth;
+            self.to_forget.push(Reverse((forget.at, number, birth)));
         }
-        self.forget(gone)
+        self.enqueue(number);
     }
 
-    fn forget(&mut self, gone: Vec<RowId>) -> Result<()> {
-        if gone.is_empty() {
-            return self.rows.tidy();
+    fn enqueue(&mut self, number: usize) {
+        let partition = self.partitions.get_mut(number);
+        if let Some(first) = partition.waiting.front().filter(|first| first.passes_at < partition.queued_at) {
+            partition.queued_at = first.passes_at;
+            self.queue.push(Reverse((first.passes_at, number)));
         }
-        let ids: Vec<Option<RowId>> = gone.iter().map(|id| Some(*id)).collect();
-        let columns: Vec<ArrayRef> = self.rows.gather(&ids, &self.partition_columns)?.iter().map(canonical_floats).collect();
-        let keys = self.rows.encode_keys(&columns, gone.len())?;
-        for (row, id) in gone.into_iter().enumerate() {
-            self.rows.remove(id, keys.key(row));
-        }
-        self.rows.tidy()
     }
 
     /// Adds rows to those that are kept.
-    fn keep(&mut self, rows: RecordBatch, passes_at: Vec<i64>) -> Result<Vec<RowId>> {
+    fn keep(&mut self, rows: &RecordBatch, passes_at: Vec<i64>, births: Vec<i64>) -> Result<Vec<RowId>> {
         let mut columns = rows.columns().to_vec();
-        columns.push(Arc::new(Int64Array::from(passes_at)));
+        columns.extend([passes_at, births].map(|numbers| Arc::new(Int64Array::from(numbers)) as ArrayRef));
         let rows = Batch::append(RecordBatch::try_new(self.stored_schema.clone(), columns)?);
         let keys = self.rows.keys_of(&rows.rows)?;
         self.rows.apply(&rows, &keys)
     }
 
-    fn wait(&mut self, partition: usize, place: (i64, i64, RowId)) {
-        self.kept[partition].waiting.insert(place);
-        self.waiting.insert(place);
-        self.partition_of.insert(place.2, partition);
+    /// Lets rows pass, in order, and sends them.
+    fn pass_all(&mut self, groups: &[Peers], out: &mut Output) -> Result<()> {
+        let mut start = 0;
+        while start < groups.len() {
+            let limit = self.calls.rows_at_once(self.batch_rows, self.row_bytes);
+            let mut passing = Passing::new(&self.calls);
+            let mut gone = vec![];
+            while let Some(peers) = groups.get(start).filter(|_| passing.ids.len() < limit) {
+                let partition = self.partitions.change(peers.partition);
+                partition.pass(peers.partition, peers, self.frame, &self.calls, &mut passing, &mut gone);
+                start += 1;
+            }
+            self.emit(&passing, out)?;
+            gone.into_iter().for_each(|id| self.rows.remove(id, &[]));
+        }
+        self.rows.tidy()
     }
 
-    fn new_passing(&self) -> Passing {
-        Passing { lags: vec![vec![]; self.calls.lags().len()], ..Passing::default() }
+    fn emit(&mut self, passing: &Passing, out: &mut Output) -> Result<()> {
+        self.calls.resize(self.partitions.capacity());
+        let partitions = &self.partitions;
+        let results = self.calls.take(&self.rows, passing, &|number| partitions.describe(number))?;
+        // Peers share one result, which each of them shows.
+        let limit = self.calls.rows_at_once(self.batch_rows, self.row_bytes);
+        for start in (0..passing.ids.len()).step_by(limit) {
+            let range = start..passing.ids.len().min(start + limit);
+            let ids: Vec<Option<RowId>> = passing.ids[range.clone()].iter().map(|id| Some(*id)).collect();
+            let mut columns = self.rows.gather(&ids, &(0..self.width).collect::<Vec<_>>())?;
+            columns.extend(self.calls.columns(&self.rows, passing, &results, range)?);
+            out.push(Batch::append(RecordBatch::try_new(self.output_schema.clone(), columns)?));
+        }
+        Ok(())
     }
 
-    /// Lets groups of rows pass, in order, and sends them.
-    fn pass_all(&mut self, groups: Vec<(usize, i64, Vec<RowId>)>, out: &mut Output) -> Result<()> {
-        let mut passing = self.new_passing();
-        let mut gone = vec![];
-        for (partition, time, ids) in groups {
-            self.pass(partition, time, &ids, &mut passing, &mut gone);
-            if passing.ids.len() >= self.batch_rows {
-                self.emit(std::mem::replace(&mut passing, self.new_passing()), std::mem::take(&mut gone), out)?;
+    fn by_arrival(&mut self, batch: &Batch, out: &mut Output) -> Result<()> {
+        let keys = self.keys_of(&batch.rows)?;
+        let number = |row: usize| self.partitions.find(keys.key(row)).unwrap_or_else(|| self.partitions.add(keys.key(row)));
+        let numbers: Vec<usize> = (0..batch.num_rows()).map(number).collect();
+        let births = numbers.iter().map(|number| self.partitions.get(*number).birth).collect();
+        let ids = self.keep(&batch.rows, vec![0; batch.num_rows()], births)?;
+        let groups: Vec<Peers> =
+            numbers.into_iter().zip(ids).map(|(partition, id)| Peers { partition, time: 0, ids: vec![id] }).collect();
+        self.pass_all(&groups, out)
+    }
+
+    fn by_time(&mut self, batch: &Batch, time_column: usize) -> Result<()> {
+        let keys = self.keys_of(&batch.rows)?;
+        let times = event_times(batch.column(time_column), &self.time_name)?;
+        let watermarks = self.watermark.before_rows(batch.row_watermarks.as_ref(), batch.num_rows());
+        let first = self.rows.next_id();
+        let (mut kept, mut passes, mut births) = (vec![], vec![], vec![]);
+        for (row, (time, watermark)) in times.values().iter().copied().zip(watermarks).enumerate() {
+            let Some(number) = self.admit(keys.key(row), time, watermark) else {
+                self.late_rows += 1;
+                continue;
+            };
+            // A late row passes with the next watermark: this one has been handled already.
+            let passes_at = time.max(watermark.saturating_add(1));
+            self.wait(number, Waiting { time, id: first + kept.len() as RowId, passes_at }, watermark);
+            kept.push(row as u32);
+            passes.push(passes_at);
+            births.push(self.partitions.get(number).birth);
+        }
+        let rows = if kept.len() == batch.num_rows() { batch.clone() } else { batch.take(&UInt32Array::from(kept))? };
+        self.keep(&rows.rows, passes, births)?;
+        self.rows.tidy()
+    }
+
+    /// The rows that the watermark lets pass, in the order in which they come out.
+    fn passing_by(&mut self, watermark: i64) -> Vec<Peers> {
+        let mut ready: Vec<(i64, RowId, usize)> = vec![];
+        while let Some(Reverse((passes_at, number))) = self.queue.peek().copied().filter(|Reverse((at, _))| *at <= watermark) {
+            self.queue.pop();
+            if self.partitions.if_there(number).is_none_or(|partition| partition.queued_at != passes_at) {
+                continue;
+            }
+            let partition = self.partitions.get_mut(number);
+            ready.extend(partition.take_passing(watermark).map(|row| (row.time, row.id, number)));
+            partition.queued_at = i64::MAX;
+            self.enqueue(number);
+        }
+        ready.sort_unstable();
+        let mut groups: Vec<Peers> = vec![];
+        let mut places: HashMap<usize, usize> = HashMap::new();
+        for same_time in ready.chunk_by(|one, other| one.0 == other.0) {
+            places.clear();
+            for (time, id, partition) in same_time.iter().copied() {
+                let place = *places.entry(partition).or_insert(groups.len());
+                if place == groups.len() {
+                    groups.push(Peers { partition, time, ids: vec![] });
+                }
+                groups[place].ids.push(id);
             }
         }
-        self.emit(passing, gone, out)
+        groups
+    }
+
+    /// Forgets the partitions that the watermark has left behind.
+    fn forget(&mut self, watermark: i64) {
+        while let Some(Reverse((at, number, birth))) = self.to_forget.peek().copied().filter(|Reverse((at, ..))| *at <= watermark)
+        {
+            self.to_forget.pop();
+            let is_meant = |partition: &Partition| {
+                partition.birth == birth && partition.forget.is_some_and(|forget| forget.at == at) && partition.waiting.is_empty()
+            };
+            if !self.partitions.if_there(number).is_some_and(is_meant) {
+                continue;
+            }
+            if let Some(partition) = self.partitions.remove(number) {
+                partition.passed.iter().for_each(|(_, id)| self.rows.remove(*id, &[]));
+                self.calls.resize(self.partitions.capacity());
+                self.calls.clear(number);
+            }
+        }
+    }
+
+    /// Makes the accumulators again whose states are not stored, from the rows of the frames.
+    fn restore_accumulators(&mut self) -> Result<()> {
+        let mut steps: Vec<Step> = vec![];
+        for number in self.partitions.numbers() {
+            let partition = self.partitions.get(number);
+            let first = partition.passed.len() - partition.in_frame;
+            steps.extend(partition.passed.iter().skip(first).map(|(_, id)| Step { row: *id, partition: number, weight: 1 }));
+        }
+        for aggregate in (0..self.stored_calls.len()).filter(|aggregate| !self.stored_calls[*aggregate]) {
+            for steps in steps.chunks(RESTORE_ROWS) {
+                self.calls.absorb(&self.rows, steps, aggregate)?;
+            }
+        }
+        Ok(())
     }
 }
 
 impl Operator for OverOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
-        let keys = self.keys_of(&batch.rows)?;
-        let Some(time_column) = self.time_column else {
-            let numbers: Vec<usize> = (0..batch.num_rows()).map(|row| self.partition(keys.key(row))).collect();
-            let ids = self.keep(batch.rows.clone(), vec![0; batch.num_rows()])?;
-            return self.pass_all(numbers.into_iter().zip(ids).map(|(number, id)| (number, 0, vec![id])).collect(), out);
-        };
-        let times = event_times(batch.column(time_column), &self.time_name)?;
-        let first = self.rows.next_id();
-        let (mut kept, mut passes) = (vec![], vec![]);
-        for row in 0..batch.num_rows() {
-            let partition = self.partition(keys.key(row));
-            let time = times.value(row);
-            let own = batch.row_watermarks.as_ref().map_or(i64::MIN, |watermarks| watermarks.value(row));
-            if self.is_late(partition, time, own) {
-                self.late_rows += 1;
-                continue;
-            }
-            let passes_at = time.max(own.saturating_add(1));
-            self.wait(partition, (passes_at, time, first + kept.len() as RowId));
-            kept.push(row as u32);
-            passes.push(passes_at);
+        let batch = repeated(batch)?;
+        if let Some(row) = (0..batch.num_rows()).find(|row| batch.weight(*row) < 0) {
+            return Err(self.rows.not_there(&batch, row));
         }
-        self.keep(batch.take(&UInt32Array::from(kept))?.rows, passes)?;
-        self.rows.tidy()
+        self.row_bytes = self.row_bytes.max(batch.size_bytes() / batch.num_rows().max(1));
+        match self.time_column {
+            None => self.by_arrival(&batch, out),
+            Some(time_column) => self.by_time(&batch, time_column),
+        }
     }
 
     fn on_watermark(&mut self, _port: usize, watermark: EventTime, out: &mut Output) -> Result<()> {
-        let mut groups: Vec<(usize, i64, Vec<RowId>)> = vec![];
-        let mut place: HashMap<usize, usize> = HashMap::new();
-        let mut current = (i64::MIN, i64::MIN);
-        while let Some(first) = self.waiting.first().copied().filter(|(passes_at, ..)| *passes_at <= watermark.0) {
-            let (passes_at, time, id) = first;
-            self.waiting.remove(&first);
-            let partition = self.partition_of.remove(&id).expect("a row that waits has a partition");
-            self.kept[partition].waiting.remove(&first);
-            if (passes_at, time) != current {
-                current = (passes_at, time);
-                place.clear();
-            }
-            let at = *place.entry(partition).or_insert_with(|| {
-                groups.push((partition, time, vec![]));
-                groups.len() - 1
-            });
-            groups[at].2.push(id);
+        self.watermark.advance(watermark);
+        if self.time_column.is_none() {
+            return Ok(());
         }
-        if groups.is_empty() { Ok(()) } else { self.pass_all(groups, out) }
+        let groups = self.passing_by(watermark.0);
+        if !groups.is_empty() {
+            self.pass_all(&groups, out)?;
+        }
+        self.forget(watermark.0);
+        Ok(())
+    }
+
+    fn output_watermark(&self, input: EventTime) -> EventTime {
+        input.max(self.watermark.now())
     }
 
     fn snapshot(&mut self, _epoch: Epoch) -> Result<StateDelta> {
         let mut delta = StateDelta::default();
         self.rows.snapshot(&mut delta)?;
+        self.calls.resize(self.partitions.capacity());
         self.partitions.snapshot(&self.calls, &mut delta)?;
+        if self.time_column.is_some() {
+            self.watermark.snapshot(&mut delta)?;
+        }
         Ok(delta)
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
         let (rows, others): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| self.rows.owns(&part.slot));
-        self.partitions.restore(&others, &mut self.calls)?;
-        self.kept.resize_with(self.partitions.capacity(), Kept::default);
+        let (watermarks, partitions): (Vec<_>, Vec<_>) = others.into_iter().partition(|part| self.watermark.owns(&part.slot));
+        watermarks.iter().try_for_each(|part| self.watermark.restore(part))?;
+        let numbers = self.partitions.restore(&partitions, &mut self.calls)?;
+        self.calls.resize(self.partitions.capacity());
         self.rows.restore(&rows)?;
         for (rows, ids) in self.rows.live_chunks()? {
             let keys = self.keys_of(&rows)?;
@@ -330,42 +385,34 @@ impl Operator for OverOperator {
                 Some(column) => event_times(rows.column(column), &self.time_name)?,
                 None => Int64Array::from(vec![0; rows.num_rows()]),
             };
+            let [passes_at, births] = [0, 1].map(|column| rows.column(self.width + column).as_primitive::<Int64Type>());
             for (row, id) in ids.into_iter().enumerate() {
-                let partition = self.partition(keys.key(row));
+                let name = (Arc::from(keys.key(row)), births.value(row));
+                let number = *numbers.get(&name).ok_or_else(|| Error::corrupt("a row of OVER is of no stored partition"))?;
                 let time = times.value(row);
-                if self.time_column.is_some() && time > self.partitions.last_time(partition) {
-                    let passes_at = rows.column(self.width).as_primitive::<Int64Type>().value(row);
-                    self.wait(partition, (passes_at, time, id));
+                let partition = self.partitions.get_mut(number);
+                if self.time_column.is_some() && time > partition.last_time {
+                    partition.wait(Waiting { time, id, passes_at: passes_at.value(row) });
                 } else {
-                    self.kept[partition].passed.push_back((time, id));
+                    partition.passed.push_back((time, id));
                 }
             }
         }
-        self.calls.resize(self.partitions.capacity());
-        let mut passing = self.new_passing();
-        for (partition, kept) in self.kept.iter_mut().enumerate() {
-            kept.passed.make_contiguous().sort_unstable();
-            let last = self.partitions.last_time(partition);
-            kept.in_frame = match self.frame {
-                Frame::Rows { preceding: Some(rows) } => {
-                    kept.passed.len().min(usize::try_from(rows.saturating_add(1)).unwrap_or(usize::MAX))
-                }
-                Frame::Range { preceding_ms: Some(distance) } => {
-                    kept.passed.iter().filter(|(time, _)| *time >= last.saturating_sub(distance)).count()
-                }
-                _ => 0,
-            };
-            for (_, id) in kept.passed.iter().skip(kept.passed.len() - kept.in_frame) {
-                passing.steps.push(Step { row: *id, partition, weight: 1 });
+        for number in self.partitions.numbers() {
+            let partition = self.partitions.get_mut(number);
+            partition.find_frame(self.frame);
+            if let Some(forget) = partition.forget {
+                self.to_forget.push(Reverse((forget.at, number, partition.birth)));
             }
+            self.enqueue(number);
         }
-        self.calls.results(&self.rows, &passing)?;
-        Ok(())
+        self.restore_accumulators()
     }
 
     fn mark_all_dirty(&mut self) {
         self.rows.mark_all_dirty();
         self.partitions.mark_all_dirty();
+        self.watermark.mark_all_dirty();
     }
 
     fn metrics(&self) -> OperatorMetrics {

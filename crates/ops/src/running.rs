@@ -11,9 +11,10 @@ mod exact;
 mod extremum;
 mod float;
 mod sequence;
+mod single;
 mod values;
 
-use arrow::array::{ArrayRef, Int64Array};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use thalweg_core::{Error, Result};
@@ -29,6 +30,7 @@ use exact::ExactNumbers;
 use extremum::{Best, BestOfMany};
 use float::FloatNumbers;
 use sequence::{End, FirstOfAll, InOrder};
+use single::SingleValue;
 
 /// The rows of a batch for one call, in order.
 pub(crate) struct CallRows<'a> {
@@ -42,6 +44,8 @@ pub(crate) struct CallRows<'a> {
     pub(crate) groups: &'a [usize],
     /// Whether the group of a row has no rows any more behind this row.
     pub(crate) empties: &'a [bool],
+    /// The rows behind which a result is wanted; `None`: all.
+    pub(crate) wanted: Option<&'a [bool]>,
     /// Describes the group of a row for an error.
     pub(crate) describe: &'a dyn Fn(usize) -> String,
 }
@@ -51,12 +55,21 @@ pub(crate) trait RunningAccumulator: Send {
     /// Groups that are new have seen no rows.
     fn resize(&mut self, groups: usize);
 
-    /// Takes in the rows; gives for each the result of its group behind it (for a group that became empty, anything).
+    /// Takes in the rows; gives for each that is wanted the result of its group behind it (for a group that became empty,
+    /// anything).
     /// # Errors
     /// `Record` when a result does not fit its type, or when a row is taken back that was never there.
     fn update(&mut self, rows: &CallRows<'_>) -> Result<ArrayRef>;
 
-    fn results(&self, groups: &[usize]) -> Result<ArrayRef>;
+    /// Takes in the rows where no result is wanted yet.
+    /// # Errors
+    /// `Record` when a row is taken back that was never there.
+    fn absorb(&mut self, rows: &CallRows<'_>) -> Result<()>;
+
+    /// The results of groups; `describe` names one of `groups` by its position, for an error.
+    /// # Errors
+    /// `Record` when a result does not fit its type.
+    fn results(&self, groups: &[usize], describe: &dyn Fn(usize) -> String) -> Result<ArrayRef>;
 
     /// The columns of [`RunningAccumulator::state`]. Part of the checkpoint format.
     fn state_fields(&self) -> Vec<Field>;
@@ -134,6 +147,15 @@ pub(crate) trait Fold: Send {
     }
 }
 
+/// Results of this many bytes, about, fit one Arrow array, whose offsets are 32 bits.
+fn fits_one_array(result_bytes: usize) -> Result<(), Problem> {
+    if i32::try_from(result_bytes).is_ok() {
+        return Ok(());
+    }
+    let error = Error::record("results are larger than one batch holds: 2 GiB");
+    Err(Problem::Failed(error.with_help("choose finer groups, or count the values in place of listing them")))
+}
+
 /// A fold over numbered groups.
 struct PerGroup<F: Fold> {
     /// `SUM(total)`.
@@ -157,6 +179,37 @@ impl<F: Fold> PerGroup<F> {
             Problem::Failed(error) => error,
         }
     }
+
+    /// Takes in rows; puts the result behind each into `results`, if given.
+    fn take_in(&mut self, rows: &CallRows<'_>, mut results: Option<&mut F::Results>) -> Result<()> {
+        let bound = self.fold.bind(rows.argument)?;
+        let present = rows.argument.filter(|_| !self.fold.takes_nulls()).and_then(|argument| argument.logical_nulls());
+        let selection = NullBuffer::union(present.as_ref(), rows.filter.as_ref());
+        let mut result_bytes = 0;
+        for (row, group) in rows.groups.iter().enumerate() {
+            let state = &mut self.states[*group];
+            let mut outcome = Ok(());
+            if selection.as_ref().is_none_or(|selection| selection.is_valid(row)) {
+                outcome = self.fold.add(state, &bound, row, rows.weights.map_or(1, |weights| weights.value(row)));
+            }
+            let own_bytes = self.fold.result_bytes(state);
+            self.largest = self.largest.max(own_bytes);
+            if rows.empties[row] {
+                *state = F::State::default();
+            }
+            if let Some(results) = &mut results
+                && rows.wanted.is_none_or(|wanted| wanted[row])
+            {
+                result_bytes += own_bytes;
+                outcome =
+                    outcome.and_then(|()| fits_one_array(result_bytes)).and_then(|()| self.fold.push_result(state, results));
+            }
+            if let Err(problem) = outcome {
+                return Err(self.error(problem, &(rows.describe)(row)));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl<F: Fold> RunningAccumulator for PerGroup<F> {
@@ -165,33 +218,24 @@ impl<F: Fold> RunningAccumulator for PerGroup<F> {
     }
 
     fn update(&mut self, rows: &CallRows<'_>) -> Result<ArrayRef> {
-        let bound = self.fold.bind(rows.argument)?;
-        let present = rows.argument.filter(|_| !self.fold.takes_nulls()).and_then(|argument| argument.logical_nulls());
-        let selection = NullBuffer::union(present.as_ref(), rows.filter.as_ref());
         let mut results = F::Results::default();
-        for (row, group) in rows.groups.iter().enumerate() {
-            let state = &mut self.states[*group];
-            let mut outcome = Ok(());
-            if selection.as_ref().is_none_or(|selection| selection.is_valid(row)) {
-                outcome = self.fold.add(state, &bound, row, rows.weights.map_or(1, |weights| weights.value(row)));
-            }
-            self.largest = self.largest.max(self.fold.result_bytes(state));
-            if rows.empties[row] {
-                *state = F::State::default();
-            }
-            if let Err(problem) = outcome.and_then(|()| self.fold.push_result(state, &mut results)) {
-                return Err(self.error(problem, &(rows.describe)(row)));
-            }
-        }
+        self.take_in(rows, Some(&mut results))?;
         self.fold.finish(results)
     }
 
-    fn results(&self, groups: &[usize]) -> Result<ArrayRef> {
+    fn absorb(&mut self, rows: &CallRows<'_>) -> Result<()> {
+        self.take_in(rows, None)
+    }
+
+    fn results(&self, groups: &[usize], describe: &dyn Fn(usize) -> String) -> Result<ArrayRef> {
         let mut results = F::Results::default();
-        for group in groups {
-            self.fold
-                .push_result(&self.states[*group], &mut results)
-                .map_err(|problem| self.error(problem, "a group of the last checkpoint"))?;
+        let mut result_bytes = 0;
+        for (position, group) in groups.iter().enumerate() {
+            let state = &self.states[*group];
+            result_bytes += self.fold.result_bytes(state);
+            fits_one_array(result_bytes)
+                .and_then(|()| self.fold.push_result(state, &mut results))
+                .map_err(|problem| self.error(problem, &describe(position)))?;
         }
         self.fold.finish(results)
     }
@@ -264,7 +308,15 @@ pub(crate) fn create(call: &AggregateCall, input: &SchemaRef, updating: bool) ->
         AggregateFunction::ListAgg => maker.make(InOrder::text(argument, call.separator.as_deref().unwrap_or(","))?, argument),
         AggregateFunction::ArrayAgg => maker.make(InOrder::array(argument, output)?, argument),
         AggregateFunction::Collect => maker.make(Collect::new(argument, output)?, argument),
-        AggregateFunction::SingleValue => Err(Error::internal("SINGLE_VALUE is not there yet")),
+        AggregateFunction::SingleValue => maker.plain(SingleValue::new(argument)?),
+    }
+}
+
+/// The rows that a filter lets through: those where it is true.
+pub(crate) fn passing(filter: &BooleanArray) -> NullBuffer {
+    match filter.nulls() {
+        Some(nulls) => NullBuffer::new(filter.values() & nulls.inner()),
+        None => NullBuffer::new(filter.values().clone()),
     }
 }
 

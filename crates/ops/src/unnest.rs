@@ -1,122 +1,224 @@
 //! UNNEST: each row once for each element of a column.
 //!
 //! Ordering: rows in order, the elements of one row in theirs. Weights, marks and row watermarks of a row are those of its
-//! elements. Nothing is kept; no row is late here. Output batches hold at most `batch_rows` rows, however long an array is.
+//! elements. As in Flink a null ROW among the elements gives no row (its number is left out), any other null element one. A row
+//! without a row of output, its column being null, empty or of null ROWs only, gives one with a null element where `keep_empty`
+//! says so.
+//!
+//! The column itself is repeated with each of its elements only if the output has room for it: of an array of a million
+//! elements a million copies would be made. Output is made batch by batch as it is wanted, of at most `batch_rows` rows and
+//! about [`BATCH_BYTES`] of repeated columns, however long an array is.
+//!
+//! Late rows: there are none. State: none; no batch is under way at a barrier.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::take;
-use arrow::datatypes::{DataType, Int32Type, SchemaRef};
+use arrow::buffer::NullBuffer;
+use arrow::compute::{cast, take};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use thalweg_core::{Batch, Error, EventTime, Result};
 use thalweg_plan::Unnest;
 
 use crate::{Operator, Output};
 
+/// About how many bytes of a column are copied into one batch.
+const BATCH_BYTES: usize = 64 << 20;
+
 pub(crate) struct UnnestOperator {
     node: Unnest,
+    /// Columns of the input that come out.
+    kept: Vec<usize>,
     output_schema: SchemaRef,
     batch_rows: usize,
+    /// Batches that are not done, with where each goes on.
+    under_way: VecDeque<(Elements, Cursor)>,
 }
 
-/// Where an output row comes from: the input row, its element if it has one, and the element's number from 1.
-type Place = (u32, Option<u32>, Option<i32>);
+/// A batch and the elements of its column.
+struct Elements {
+    batch: Batch,
+    /// The elements of all rows behind each other.
+    columns: Vec<ArrayRef>,
+    /// The elements of row `i` are those from `offsets[i]` to `offsets[i + 1]`.
+    offsets: Vec<i32>,
+    present: Option<NullBuffer>,
+    /// Elements that give no row.
+    null_rows: Option<NullBuffer>,
+    /// How often each element comes; `None`: once.
+    counts: Option<Vec<i64>>,
+    /// Bytes of one element, about, where the column is repeated.
+    element_bytes: usize,
+}
+
+/// The next element: of which row, which of its elements, how often it has come already.
+#[derive(Default)]
+struct Cursor {
+    row: usize,
+    element: usize,
+    times: i64,
+    /// Rows of output and numbers that this row has given so far.
+    given: usize,
+    number: i32,
+}
+
+/// Where the rows of one output batch come from.
+#[derive(Default)]
+struct Places {
+    rows: Vec<u32>,
+    elements: Vec<Option<u32>>,
+    numbers: Vec<Option<i32>>,
+    bytes: usize,
+}
 
 impl UnnestOperator {
     /// # Errors
-    /// `Internal` when the column is nothing that has elements.
+    /// `Internal` when the column has no elements or the schemas do not belong to the node.
     pub(crate) fn new(node: &Unnest, input: &SchemaRef, output: SchemaRef, batch_rows: usize) -> Result<Self> {
-        match input.field(node.column).data_type() {
-            DataType::List(_) | DataType::Map(..) => {}
+        let element_columns = match input.field(node.column).data_type() {
+            DataType::Map(..) if !node.is_multiset => 2,
+            DataType::List(item) => fields_of(item.data_type()),
+            DataType::Map(entry, _) => match entry.data_type() {
+                DataType::Struct(fields) if !fields.is_empty() => fields_of(fields[0].data_type()),
+                _ => return Err(Error::internal("a MULTISET has no entries")),
+            },
             other => return Err(Error::internal(format!("UNNEST of {other}"))),
-        }
-        Ok(UnnestOperator { node: *node, output_schema: output, batch_rows: batch_rows.max(1) })
+        };
+        let width = (output.fields().len()).checked_sub(element_columns + usize::from(node.ordinality));
+        let all = 0..input.fields().len();
+        let kept: Vec<usize> = match width {
+            Some(width) if width == all.len() => all.collect(),
+            Some(width) if width + 1 == all.len() => all.filter(|column| *column != node.column).collect(),
+            _ => return Err(Error::internal("UNNEST gives its input's columns and those of the elements")),
+        };
+        Ok(UnnestOperator { node: *node, kept, output_schema: output, batch_rows: batch_rows.max(1), under_way: VecDeque::new() })
     }
 
-    /// The columns of the elements, all rows behind each other.
-    fn elements(&self, column: &ArrayRef) -> Vec<ArrayRef> {
-        match column.data_type() {
+    fn elements(&self, batch: Batch) -> Result<Elements> {
+        let column = batch.column(self.node.column).clone();
+        let (values, offsets, counts) = match column.data_type() {
             DataType::Map(..) => {
                 let map = column.as_map();
-                if self.node.is_multiset { vec![map.keys().clone()] } else { vec![map.keys().clone(), map.values().clone()] }
+                let counts = cast(map.values(), &DataType::Int64).ok().filter(|_| self.node.is_multiset);
+                let counts = counts.map(|counts| counts.as_primitive::<Int64Type>().values().to_vec());
+                let values = if self.node.is_multiset { map.keys().clone() } else { Arc::new(map.entries().clone()) };
+                (values, map.value_offsets().to_vec(), counts)
             }
             _ => {
-                let values = column.as_list::<i32>().values();
-                match values.data_type() {
-                    // A null ROW among the elements has null fields.
-                    DataType::Struct(_) => {
-                        let rows = values.as_struct();
-                        match rows.nulls() {
-                            None => rows.columns().to_vec(),
-                            Some(nulls) => rows.columns().iter().map(|field| masked(field, nulls)).collect(),
-                        }
-                    }
-                    _ => vec![values.clone()],
-                }
+                let list = column.as_list::<i32>();
+                (list.values().clone(), list.value_offsets().to_vec(), None)
             }
-        }
+        };
+        let is_repeated = self.kept.contains(&self.node.column);
+        let element_bytes = if is_repeated { values.get_array_memory_size() / values.len().max(1) } else { 0 };
+        let (columns, null_rows) = match values.as_struct_opt() {
+            Some(rows) => (rows.columns().to_vec(), rows.nulls().cloned()),
+            None => (vec![values], None),
+        };
+        Ok(Elements { columns, offsets, present: column.logical_nulls(), null_rows, counts, element_bytes, batch })
     }
 
-    fn emit(&self, batch: &Batch, elements: &[ArrayRef], places: &[Place], out: &mut Output) -> Result<()> {
-        let rows = batch.take(&UInt32Array::from_iter_values(places.iter().map(|(row, ..)| *row)))?;
-        let at = UInt32Array::from_iter(places.iter().map(|(_, element, _)| *element));
+    fn emit(&self, elements: &Elements, places: Places, out: &mut Output) -> Result<()> {
+        let count = places.rows.len();
+        let options = RecordBatchOptions::new().with_row_count(Some(elements.batch.num_rows()));
+        let kept_columns = self.kept.iter().map(|column| elements.batch.column(*column).clone()).collect();
+        let kept_schema = Arc::new(elements.batch.schema().project(&self.kept)?);
+        let kept = RecordBatch::try_new_with_options(kept_schema, kept_columns, &options)?;
+        let rows = elements.batch.with_rows(kept).take(&UInt32Array::from(places.rows))?;
+        let at = UInt32Array::from(places.elements);
         let mut columns = rows.rows.columns().to_vec();
-        for element in elements {
+        for element in &elements.columns {
             columns.push(take(element, &at, None)?);
         }
         if self.node.ordinality {
-            columns.push(Arc::new(Int32Array::from_iter(places.iter().map(|(.., number)| *number))));
+            columns.push(Arc::new(Int32Array::from(places.numbers)));
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(places.len()));
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
         out.push(rows.with_rows(RecordBatch::try_new_with_options(self.output_schema.clone(), columns, &options)?));
         Ok(())
     }
 }
 
-/// `array` with further nulls.
-fn masked(array: &ArrayRef, nulls: &arrow::buffer::NullBuffer) -> ArrayRef {
-    let indices = UInt32Array::from_iter((0..array.len() as u32).map(|row| nulls.is_valid(row as usize).then_some(row)));
-    take(array, &indices, None).unwrap_or_else(|_| array.clone())
+/// Columns of an element.
+fn fields_of(element: &DataType) -> usize {
+    if let DataType::Struct(fields) = element { fields.len() } else { 1 }
+}
+
+impl Elements {
+    /// The next rows of output; none when the batch is done.
+    fn next(&self, cursor: &mut Cursor, keep_empty: bool, rows_max: usize) -> Result<Places> {
+        let mut places = Places::default();
+        while cursor.row < self.batch.num_rows() && places.rows.len() < rows_max && places.bytes < BATCH_BYTES {
+            let row = cursor.row;
+            let is_present = self.present.as_ref().is_none_or(|present| present.is_valid(row));
+            let (start, end) = (self.offsets[row] as usize, self.offsets[row + 1] as usize);
+            let count = if is_present { end - start } else { 0 };
+            if cursor.element == count {
+                if cursor.given == 0 && keep_empty {
+                    places.push(row, None, count * self.element_bytes);
+                }
+                *cursor = Cursor { row: row + 1, ..Cursor::default() };
+                continue;
+            }
+            let element = start + cursor.element;
+            let times = self.counts.as_ref().map_or(1, |counts| counts[element]);
+            if cursor.times >= times {
+                (cursor.element, cursor.times) = (cursor.element + 1, 0);
+                continue;
+            }
+            cursor.times += 1;
+            cursor.number = cursor.number.checked_add(1).ok_or_else(|| {
+                Error::record("a column has more elements than an INT can number")
+                    .with_help("leave WITH ORDINALITY out of UNNEST")
+            })?;
+            if self.null_rows.as_ref().is_none_or(|present| present.is_valid(element)) {
+                cursor.given += 1;
+                places.push(row, Some((element, cursor.number)), count * self.element_bytes);
+            }
+        }
+        Ok(places)
+    }
+}
+
+impl Places {
+    fn push(&mut self, row: usize, element: Option<(usize, i32)>, bytes: usize) {
+        self.rows.push(row as u32);
+        self.elements.push(element.map(|(element, _)| element as u32));
+        self.numbers.push(element.map(|(_, number)| number));
+        self.bytes += bytes;
+    }
 }
 
 impl Operator for UnnestOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
-        let column = batch.column(self.node.column);
-        let offsets: Vec<i32> = match column.data_type() {
-            DataType::Map(..) => column.as_map().value_offsets().to_vec(),
-            _ => column.as_list::<i32>().value_offsets().to_vec(),
-        };
-        let elements = self.elements(column);
-        let counts = match column.data_type() {
-            DataType::Map(..) if self.node.is_multiset => Some(column.as_map().values().as_primitive::<Int32Type>().clone()),
-            _ => None,
-        };
-        let mut places: Vec<Place> = vec![];
-        for row in 0..batch.num_rows() {
-            let range = if column.is_null(row) { 0..0 } else { offsets[row] as u32..offsets[row + 1] as u32 };
-            let mut number = 0;
-            for element in range {
-                let times = counts.as_ref().map_or(1, |counts| counts.value(element as usize));
-                for _ in 0..times {
-                    number += 1;
-                    places.push((row as u32, Some(element), Some(number)));
-                    if places.len() == self.batch_rows {
-                        self.emit(&batch, &elements, &places, out)?;
-                        places.clear();
-                    }
-                }
-            }
-            if number == 0 && self.node.keep_empty {
-                places.push((row as u32, None, None));
-            }
-        }
-        if !places.is_empty() {
-            self.emit(&batch, &elements, &places, out)?;
-        }
+        self.under_way.push_back((self.elements(batch)?, Cursor::default()));
+        self.resume(out)?;
         Ok(())
+    }
+
+    fn resume(&mut self, out: &mut Output) -> Result<bool> {
+        while let Some((elements, mut cursor)) = self.under_way.pop_front() {
+            let places = elements.next(&mut cursor, self.node.keep_empty, self.batch_rows)?;
+            let is_done = cursor.row >= elements.batch.num_rows();
+            let is_empty = places.rows.is_empty();
+            if !is_empty {
+                self.emit(&elements, places, out)?;
+            }
+            if !is_done {
+                self.under_way.push_front((elements, cursor));
+            }
+            if !is_empty {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn on_watermark(&mut self, _port: usize, _watermark: EventTime, _out: &mut Output) -> Result<()> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -187,7 +187,9 @@ impl Chunk {
         self.changed.clear();
     }
 
-    pub(super) fn set_unstored(&mut self) {
+    /// The chunk is to be written whole, to this slot.
+    pub(super) fn set_unstored(&mut self, slot: SlotId) {
+        self.slot = slot;
         self.is_stored = false;
         self.changed.clear();
     }

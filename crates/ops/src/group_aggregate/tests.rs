@@ -1,17 +1,22 @@
 //! The operator against plain Rust: after every batch, what it has put out adds up to the answer over all rows so far.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use arrow::array::{Float64Array, StringArray};
-use arrow::datatypes::Float64Type;
+use arrow::array::{AsArray, Float64Array, StringArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Schema};
 use proptest::prelude::*;
 use thalweg_core::{ErrorKind, LaneId, RowKind};
+use thalweg_plan::AggregateCall;
 use thalweg_plan::AggregateFunction::{
     self, ArrayAgg, Avg, Collect, Count, FirstValue, LastValue, ListAgg, Max, Min, StddevPop, Sum, VarSamp,
 };
 
+use thalweg_state::{SlotChange, SlotId};
+
+use super::layout::RESULT_BYTES;
 use super::*;
-use crate::{OperatorContext, partition_by_lane};
+use crate::partition_by_lane;
 
 /// `(key, value, word, filter)`
 type Row = (Option<f64>, Option<i64>, Option<String>, Option<bool>);

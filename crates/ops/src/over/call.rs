@@ -1,44 +1,95 @@
 //! The calls of OVER over a sequence of steps.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
-use arrow::buffer::NullBuffer;
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
 use arrow::compute::kernels::zip::zip;
 use arrow::compute::{is_not_null, take};
 use arrow::datatypes::{DataType, SchemaRef};
-use thalweg_core::Result;
-use thalweg_plan::{OverCall, RankFunction};
+use thalweg_core::{Error, Result};
+use thalweg_plan::{AggregateCall, AggregateFunction, OverCall, RankFunction};
 
-use super::Passing;
 use crate::arrangement::{Arrangement, RowId};
 use crate::running::{self, CallRows, RunningAccumulator};
 
+/// About how many bytes of results are made at once: a result may be much larger than the row that made it.
+const RESULT_BYTES: usize = 64 << 20;
+
 /// A row enters the frame of its partition, or leaves it.
 #[derive(Clone, Copy)]
-pub(crate) struct Step {
-    pub(crate) row: RowId,
-    pub(crate) partition: usize,
-    pub(crate) weight: i64,
+pub(super) struct Step {
+    pub(super) row: RowId,
+    pub(super) partition: usize,
+    pub(super) weight: i64,
 }
 
-pub(crate) struct Calls {
+/// Output on its way: the steps that lead to it, then what each row shows.
+#[derive(Default)]
+pub(super) struct Passing {
+    pub(super) steps: Vec<Step>,
+    /// The steps behind which results are wanted.
+    pub(super) wanted: Vec<bool>,
+    results: usize,
+    pub(super) ids: Vec<RowId>,
+    /// The number, among the results that are wanted, of the one that a row shows.
+    shown: Vec<u32>,
+    row_numbers: Vec<i64>,
+    ranks: Vec<i64>,
+    /// By LAG call: the row that it shows.
+    lags: Vec<Vec<Option<RowId>>>,
+}
+
+impl Passing {
+    pub(super) fn new(calls: &Calls) -> Self {
+        Passing { lags: vec![vec![]; calls.lags.len()], ..Passing::default() }
+    }
+
+    pub(super) fn leave(&mut self, row: RowId, partition: usize) {
+        self.steps.push(Step { row, partition, weight: -1 });
+        self.wanted.push(false);
+    }
+
+    /// `is_wanted`: rows show the results behind this step.
+    pub(super) fn enter(&mut self, row: RowId, partition: usize, is_wanted: bool) {
+        self.steps.push(Step { row, partition, weight: 1 });
+        self.wanted.push(is_wanted);
+        self.results += usize::from(is_wanted);
+    }
+
+    /// A row of output that shows the last results. `lag` gives the row that LAG with an offset shows.
+    pub(super) fn show(&mut self, calls: &Calls, id: RowId, row_number: i64, rank: i64, lag: impl Fn(u64) -> Option<RowId>) {
+        self.ids.push(id);
+        self.shown.push((self.results - 1) as u32);
+        self.row_numbers.push(row_number);
+        self.ranks.push(rank);
+        for (rows, offset) in self.lags.iter_mut().zip(&calls.lags) {
+            rows.push(lag(*offset));
+        }
+    }
+}
+
+pub(super) struct Calls {
     calls: Vec<OverCall>,
     /// One for each aggregate, in order.
     pub(super) accumulators: Vec<Box<dyn RunningAccumulator>>,
+    aggregates: Vec<AggregateCall>,
+    /// The offsets of the LAG calls.
     lags: Vec<u64>,
+    /// For each call whether it is a LAG with a default that is never null.
+    fills_nulls: Vec<bool>,
 }
 
 impl Calls {
     /// `takes_back`: whether rows leave frames.
-    pub(crate) fn new(calls: &[OverCall], input: &SchemaRef, takes_back: bool) -> Result<Self> {
-        let accumulators = calls
+    pub(super) fn new(calls: &[OverCall], input: &SchemaRef, takes_back: bool) -> Result<Self> {
+        let aggregates: Vec<AggregateCall> = calls
             .iter()
             .filter_map(|call| match call {
-                OverCall::Aggregate(call) => Some(running::create(call, input, takes_back)),
+                OverCall::Aggregate(call) => Some(call.clone()),
                 _ => None,
             })
-            .collect::<Result<_>>()?;
+            .collect();
         let lags = calls
             .iter()
             .filter_map(|call| match call {
@@ -46,81 +97,139 @@ impl Calls {
                 _ => None,
             })
             .collect();
-        Ok(Calls { calls: calls.to_vec(), accumulators, lags })
+        let fills_nulls = calls
+            .iter()
+            .map(|call| matches!(call, OverCall::Lag { default: Some(column), .. } if !input.field(*column).is_nullable()));
+        Ok(Calls {
+            accumulators: aggregates.iter().map(|call| running::create(call, input, takes_back)).collect::<Result<_>>()?,
+            fills_nulls: fills_nulls.collect(),
+            calls: calls.to_vec(),
+            aggregates,
+            lags,
+        })
     }
 
-    /// The offsets of the LAG calls.
-    pub(crate) fn lags(&self) -> &[u64] {
-        &self.lags
+    /// For each aggregate, whether its state cannot be made again from the rows of a frame: sums of floating-point numbers, and
+    /// sums that left their range on the way, depend on what was in the frame before.
+    pub(super) fn depend_on_the_past(&self) -> Vec<bool> {
+        use AggregateFunction::{Avg, StddevPop, StddevSamp, Sum, VarPop, VarSamp};
+        let depends = |call: &AggregateCall| matches!(call.function, Sum | Avg | StddevPop | StddevSamp | VarPop | VarSamp);
+        self.aggregates.iter().map(depends).collect()
     }
 
     /// How many rows that have passed LAG may still ask for.
-    pub(crate) fn longest_lag(&self) -> usize {
+    pub(super) fn longest_lag(&self) -> usize {
         self.lags.iter().max().map_or(0, |offset| usize::try_from(*offset).unwrap_or(usize::MAX))
     }
 
-    pub(crate) fn resize(&mut self, partitions: usize) {
+    pub(super) fn resize(&mut self, partitions: usize) {
         self.accumulators.iter_mut().for_each(|accumulator| accumulator.resize(partitions));
     }
 
-    pub(crate) fn clear(&mut self, partition: usize) {
+    pub(super) fn clear(&mut self, partition: usize) {
         self.accumulators.iter_mut().for_each(|accumulator| accumulator.clear(partition));
     }
 
-    /// The columns of the calls, for the rows that pass.
-    pub(crate) fn results(&mut self, rows: &Arrangement, passing: &Passing) -> Result<Vec<ArrayRef>> {
-        let shown = UInt32Array::from(passing.shown.clone());
-        let ids: Vec<Option<RowId>> = passing.steps.iter().map(|step| Some(step.row)).collect();
-        let groups: Vec<usize> = passing.steps.iter().map(|step| step.partition).collect();
-        let weights = Int64Array::from_iter_values(passing.steps.iter().map(|step| step.weight));
-        // A frame always holds its own row.
-        let empties = vec![false; groups.len()];
-        let shown_rows: Vec<Option<RowId>> = passing.ids.iter().map(|id| Some(*id)).collect();
-        let mut accumulators = self.accumulators.iter_mut();
-        let mut lags = passing.lags.iter();
-        let mut columns = vec![];
-        for call in &self.calls {
-            columns.push(match call {
-                OverCall::Rank(function, _) => {
-                    let number = match function {
-                        RankFunction::RowNumber => 0,
-                        RankFunction::Rank => 1,
-                        RankFunction::DenseRank => 2,
-                    };
-                    Arc::new(Int64Array::from(passing.ranks[number].clone())) as ArrayRef
-                }
-                OverCall::Lag { argument, default, .. } => {
-                    let wanted = lags.next().map(Vec::as_slice).unwrap_or_default();
-                    let values = gathered(rows, wanted, *argument)?;
-                    match default {
-                        None => values,
-                        Some(default) => {
-                            let default = gathered(rows, &shown_rows, *default)?;
-                            // As in Flink, also where the value itself is null.
-                            zip(&is_not_null(&values)?, &values, &default)?
-                        }
-                    }
-                }
-                OverCall::Aggregate(call) => {
-                    let accumulator = accumulators.next().expect("there is one for each aggregate");
-                    let argument = call.argument.map(|column| gathered(rows, &ids, column)).transpose()?;
-                    let filter = call.filter.map(|column| gathered(rows, &ids, column)).transpose()?;
-                    let results = accumulator.update(&CallRows {
-                        argument: argument.as_ref(),
-                        filter: filter.map(|filter| passing_rows(filter.as_boolean())),
-                        weights: Some(&weights),
-                        groups: &groups,
-                        empties: &empties,
-                        describe: &|_| "a partition of OVER".to_string(),
-                    })?;
-                    take(&results, &shown, None)?
-                }
-            });
+    /// How many of `rows` rows of this size may be taken at once so that their results stay small.
+    pub(super) fn rows_at_once(&self, mut rows: usize, row_bytes: usize) -> usize {
+        let sizes = self.accumulators.iter().map(|accumulator| accumulator.result_size());
+        let (largest, collects) = sizes.fold((0, false), |(largest, collects), (size, own)| (largest + size, collects || own));
+        let growth = |rows: usize| if collects { rows.saturating_mul(row_bytes) } else { row_bytes };
+        while rows > 1 && rows.saturating_mul(largest + growth(rows)) > RESULT_BYTES {
+            rows /= 2;
         }
-        Ok(columns)
+        rows
     }
 
-    pub(crate) fn size_bytes(&self) -> usize {
+    /// Takes the steps; gives for each aggregate the results that are wanted.
+    pub(super) fn take(
+        &mut self,
+        rows: &Arrangement,
+        passing: &Passing,
+        describe: &dyn Fn(usize) -> String,
+    ) -> Result<Vec<ArrayRef>> {
+        let calls = 0..self.aggregates.len();
+        let describe = |step: usize| describe(passing.steps[step].partition);
+        self.run(rows, &passing.steps, calls, &describe, &mut |accumulator, rows| {
+            accumulator.update(&CallRows { wanted: Some(&passing.wanted), ..rows })
+        })
+    }
+
+    /// Takes steps without a result, for one aggregate.
+    pub(super) fn absorb(&mut self, rows: &Arrangement, steps: &[Step], aggregate: usize) -> Result<()> {
+        let describe = |_: usize| "a partition of the last checkpoint".to_string();
+        self.run(rows, steps, aggregate..aggregate + 1, &describe, &mut |accumulator, rows| accumulator.absorb(&rows))?;
+        Ok(())
+    }
+
+    fn run<T>(
+        &mut self,
+        rows: &Arrangement,
+        steps: &[Step],
+        aggregates: Range<usize>,
+        describe: &dyn Fn(usize) -> String,
+        work: &mut dyn FnMut(&mut dyn RunningAccumulator, CallRows<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let ids: Vec<Option<RowId>> = steps.iter().map(|step| Some(step.row)).collect();
+        let groups: Vec<usize> = steps.iter().map(|step| step.partition).collect();
+        let weights = steps.iter().any(|step| step.weight != 1);
+        let weights = weights.then(|| Int64Array::from_iter_values(steps.iter().map(|step| step.weight)));
+        let empties = vec![false; groups.len()];
+        let mut outcomes = vec![];
+        for (accumulator, call) in self.accumulators[aggregates.clone()].iter_mut().zip(&self.aggregates[aggregates]) {
+            let argument = call.argument.map(|column| gathered(rows, &ids, column)).transpose()?;
+            let filter = call.filter.map(|column| gathered(rows, &ids, column)).transpose()?;
+            let rows = CallRows {
+                argument: argument.as_ref(),
+                filter: filter.map(|filter| running::passing(filter.as_boolean())),
+                weights: weights.as_ref(),
+                groups: &groups,
+                empties: &empties,
+                wanted: None,
+                describe,
+            };
+            outcomes.push(work(accumulator.as_mut(), rows)?);
+        }
+        Ok(outcomes)
+    }
+
+    /// The columns of the calls for some of the rows of output, from the `results` of [`Calls::take`].
+    pub(super) fn columns(
+        &self,
+        rows: &Arrangement,
+        passing: &Passing,
+        results: &[ArrayRef],
+        range: Range<usize>,
+    ) -> Result<Vec<ArrayRef>> {
+        let shown = UInt32Array::from(passing.shown[range.clone()].to_vec());
+        let (mut results, mut lags) = (results.iter(), passing.lags.iter());
+        let mut column = |(call, fills_nulls): (&OverCall, &bool)| -> Result<ArrayRef> {
+            Ok(match call {
+                OverCall::Rank(RankFunction::RowNumber, _) => {
+                    Arc::new(Int64Array::from(passing.row_numbers[range.clone()].to_vec()))
+                }
+                OverCall::Rank(..) => Arc::new(Int64Array::from(passing.ranks[range.clone()].to_vec())),
+                OverCall::Aggregate(_) => {
+                    let results = results.next().ok_or_else(|| Error::internal("an aggregate has no results"))?;
+                    take(results, &shown, None)?
+                }
+                OverCall::Lag { argument, default, .. } => {
+                    let wanted = lags.next().map(|lags| &lags[range.clone()]).unwrap_or_default();
+                    let values = gathered(rows, wanted, *argument)?;
+                    let Some(default) = default else { return Ok(values) };
+                    let own: Vec<Option<RowId>> = passing.ids[range.clone()].iter().map(|id| Some(*id)).collect();
+                    let default = gathered(rows, &own, *default)?;
+                    let is_there = wanted.iter().map(|row| Some(row.is_some())).collect::<BooleanArray>();
+                    // In Flink too the result is never null then, though it shows no sensible value in place of a null.
+                    let is_shown = if *fills_nulls { is_not_null(&values)? } else { is_there };
+                    zip(&is_shown, &values, &default)?
+                }
+            })
+        };
+        self.calls.iter().zip(&self.fills_nulls).map(&mut column).collect()
+    }
+
+    pub(super) fn size_bytes(&self) -> usize {
         self.accumulators.iter().map(|accumulator| accumulator.size_bytes()).sum()
     }
 }
@@ -128,11 +237,4 @@ impl Calls {
 fn gathered(rows: &Arrangement, ids: &[Option<RowId>], column: usize) -> Result<ArrayRef> {
     let mut columns = rows.gather(ids, &[column])?;
     Ok(columns.pop().unwrap_or_else(|| arrow::array::new_empty_array(&DataType::Null)))
-}
-
-fn passing_rows(filter: &BooleanArray) -> NullBuffer {
-    match filter.nulls() {
-        Some(nulls) => NullBuffer::new(filter.values() & nulls.inner()),
-        None => NullBuffer::new(filter.values().clone()),
-    }
 }

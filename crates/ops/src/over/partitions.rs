@@ -1,50 +1,58 @@
-//! What OVER remembers of each partition beside its rows.
+//! The partitions of OVER and their part of the state.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt16Array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt16Array};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use hashbrown::{HashMap, HashSet};
 use thalweg_core::{Error, Result};
 use thalweg_state::{KEY_GROUP_COLUMN, SlotChange, SlotId, StateDelta, StatePart};
 
 use super::call::Calls;
+use super::partition::{Forget, Partition};
+use crate::eval::value_text;
 use crate::key_codec::{EncodedKeys, KeyCodec};
 use crate::key_groups;
 
 const SLOT: &str = "partitions";
 /// State with fewer partitions is always written whole.
 const SMALL: usize = 1_024;
+/// Numbers of a partition in its state, between its keys and the accumulators' states.
+const NUMBERS: [&str; 5] = ["birth", "rows", "last_time", "forget_time", "forget_at"];
 
 pub(super) struct Partitions {
     codec: KeyCodec,
-    key_count: usize,
-    numbers: HashMap<Arc<[u8]>, usize>,
-    /// By number.
-    keys: Vec<Arc<[u8]>>,
-    counts: Vec<i64>,
-    denses: Vec<i64>,
-    last_times: Vec<i64>,
+    key_fields: Vec<FieldRef>,
+    /// The partition that takes the rows of a key.
+    current: HashMap<Arc<[u8]>, usize>,
+    /// By number; a number that is free has none.
+    partitions: Vec<Option<Partition>>,
+    free: Vec<usize>,
+    next_birth: i64,
     dirty: HashSet<usize>,
+    /// Partitions that are gone and that the store may have.
+    gone: Vec<(Arc<[u8]>, i64)>,
     is_stored: bool,
     merged_rows: usize,
-    /// Whether accumulators are stored.
-    stores_calls: bool,
-    state_widths: Vec<usize>,
+    key_bytes: usize,
+    /// The accumulators whose state is stored, with the number of its columns.
+    stored_calls: Vec<(usize, usize)>,
     state_schema: SchemaRef,
 }
 
 impl Partitions {
-    pub(super) fn new(columns: &[usize], input: &SchemaRef, calls: Option<&Calls>) -> Result<Self> {
+    /// `stored`: for each aggregate whether its state is stored.
+    pub(super) fn new(columns: &[usize], input: &SchemaRef, calls: &Calls, stored: &[bool]) -> Result<Self> {
         let key_fields: Vec<FieldRef> = columns.iter().map(|column| input.fields()[*column].clone()).collect();
         let field = |name: &str, data_type: DataType| Arc::new(Field::new(name, data_type, false));
         let mut fields = vec![field(KEY_GROUP_COLUMN, DataType::UInt16)];
         fields.extend(key_fields.iter().cloned());
-        fields.extend(["rows", "dense", "last_time"].map(|name| field(name, DataType::Int64)));
-        let mut state_widths = vec![];
-        for (number, accumulator) in calls.iter().flat_map(|calls| &calls.accumulators).enumerate() {
+        fields.extend(NUMBERS.map(|name| field(name, DataType::Int64)));
+        fields.push(field("is_gone", DataType::Boolean));
+        let mut stored_calls = vec![];
+        for (number, accumulator) in calls.accumulators.iter().enumerate().filter(|(number, _)| stored[*number]) {
             let states = accumulator.state_fields();
-            state_widths.push(states.len());
+            stored_calls.push((number, states.len()));
             fields.extend(states.into_iter().map(|field| {
                 let name = format!("{number}.{}", field.name());
                 Arc::new(field.with_name(name))
@@ -52,17 +60,18 @@ impl Partitions {
         }
         Ok(Partitions {
             codec: KeyCodec::new(&key_fields)?,
-            key_count: columns.len(),
-            numbers: HashMap::new(),
-            keys: vec![],
-            counts: vec![],
-            denses: vec![],
-            last_times: vec![],
+            key_fields,
+            current: HashMap::new(),
+            // The first number is never given away: its accumulators stay blank.
+            partitions: vec![None],
+            free: vec![],
+            next_birth: 0,
             dirty: HashSet::new(),
+            gone: vec![],
             is_stored: false,
             merged_rows: 0,
-            stores_calls: calls.is_some(),
-            state_widths,
+            key_bytes: 0,
+            stored_calls,
             state_schema: Arc::new(Schema::new(fields)),
         })
     }
@@ -71,121 +80,231 @@ impl Partitions {
         self.codec.encode(columns, rows)
     }
 
-    pub(super) fn find_or_add(&mut self, key: &[u8]) -> usize {
-        if let Some(number) = self.numbers.get(key) {
-            return *number;
-        }
+    pub(super) fn find(&self, key: &[u8]) -> Option<usize> {
+        self.current.get(key).copied()
+    }
+
+    /// A new partition that takes the rows of `key` from now on.
+    pub(super) fn add(&mut self, key: &[u8]) -> usize {
+        let birth = self.next_birth;
+        self.add_born(key, birth)
+    }
+
+    fn add_born(&mut self, key: &[u8], birth: i64) -> usize {
+        self.next_birth = self.next_birth.max(birth + 1);
         let key: Arc<[u8]> = key.into();
-        self.numbers.insert(key.clone(), self.keys.len());
-        self.keys.push(key);
-        self.counts.push(0);
-        self.denses.push(0);
-        self.last_times.push(i64::MIN);
-        self.keys.len() - 1
+        self.key_bytes += key.len();
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.partitions.push(None);
+            self.partitions.len() - 1
+        });
+        self.current.insert(key.clone(), number);
+        self.partitions[number] = Some(Partition::new(key, birth));
+        self.dirty.insert(number);
+        number
     }
 
-    /// Rows that have passed.
-    pub(super) fn count(&self, partition: usize) -> i64 {
-        self.counts[partition]
+    /// # Panics
+    /// If the number is free.
+    pub(super) fn get(&self, number: usize) -> &Partition {
+        self.partitions[number].as_ref().expect("a partition that is there")
     }
 
-    /// The last dense rank.
-    pub(super) fn dense(&self, partition: usize) -> i64 {
-        self.denses[partition]
+    pub(super) fn if_there(&self, number: usize) -> Option<&Partition> {
+        self.partitions[number].as_ref()
     }
 
-    /// The time of the last row that passed.
-    pub(super) fn last_time(&self, partition: usize) -> i64 {
-        self.last_times[partition]
+    /// For a change of the rows that it holds, which are stored elsewhere.
+    /// # Panics
+    /// If the number is free.
+    pub(super) fn get_mut(&mut self, number: usize) -> &mut Partition {
+        self.partitions[number].as_mut().expect("a partition that is there")
     }
 
-    pub(super) fn set(&mut self, partition: usize, count: i64, dense: i64, last_time: i64) {
-        self.counts[partition] = count;
-        self.denses[partition] = dense;
-        self.last_times[partition] = last_time;
-        self.dirty.insert(partition);
+    /// For any other change.
+    /// # Panics
+    /// If the number is free.
+    pub(super) fn change(&mut self, number: usize) -> &mut Partition {
+        self.dirty.insert(number);
+        self.get_mut(number)
+    }
+
+    /// The partition takes no more rows.
+    pub(super) fn retire(&mut self, number: usize) {
+        let key = self.get(number).key.clone();
+        if self.current.get(&key) == Some(&number) {
+            self.current.remove(&key);
+        }
+    }
+
+    /// Forgets a partition.
+    pub(super) fn remove(&mut self, number: usize) -> Option<Partition> {
+        self.retire(number);
+        let partition = self.partitions[number].take()?;
+        self.key_bytes -= partition.key.len();
+        self.dirty.remove(&number);
+        if self.is_stored {
+            self.gone.push((partition.key.clone(), partition.birth));
+        }
+        self.free.push(number);
+        Some(partition)
+    }
+
+    /// One more than the greatest number.
+    pub(super) fn capacity(&self) -> usize {
+        self.partitions.len()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.keys.len()
+        self.partitions.len() - self.free.len() - 1
     }
 
-    pub(super) fn capacity(&self) -> usize {
-        self.keys.len()
+    pub(super) fn numbers(&self) -> impl Iterator<Item = usize> + use<> {
+        let numbers: Vec<usize> =
+            self.partitions.iter().enumerate().filter(|(_, partition)| partition.is_some()).map(|(number, _)| number).collect();
+        numbers.into_iter()
     }
 
     pub(super) fn size_bytes(&self) -> usize {
-        self.keys.iter().map(|key| key.len() + 96).sum()
+        self.key_bytes + self.partitions.capacity() * size_of::<Partition>() + self.current.capacity() * 32
+    }
+
+    /// `customer = 'ann'`, for errors.
+    pub(super) fn describe(&self, number: usize) -> String {
+        let keys = self.if_there(number).map(|partition| partition.key.clone());
+        let columns = keys.and_then(|key| self.codec.decode(&[key]).ok()).unwrap_or_default();
+        let values: Vec<String> = self
+            .key_fields
+            .iter()
+            .zip(&columns)
+            .map(|(field, column)| format!("{} = {}", field.name(), value_text(column, 0)))
+            .collect();
+        if values.is_empty() { "the rows of OVER".to_string() } else { format!("the partition {} of OVER", values.join(", ")) }
     }
 
     pub(super) fn snapshot(&mut self, calls: &Calls, delta: &mut StateDelta) -> Result<()> {
-        if self.is_stored && self.dirty.is_empty() || self.keys.is_empty() {
+        let changed = self.dirty.len() + self.gone.len();
+        if self.is_stored && changed == 0 {
             return Ok(());
         }
-        let is_whole = !self.is_stored || self.keys.len() < SMALL || self.merged_rows + self.dirty.len() > self.keys.len();
-        let mut numbers: Vec<usize> =
-            if is_whole { (0..self.keys.len()).collect() } else { self.dirty.iter().copied().collect() };
-        numbers.sort_unstable();
-        let batch = self.state_batch(&numbers, calls)?;
-        self.merged_rows = if is_whole { 0 } else { self.merged_rows + numbers.len() };
-        let change = if is_whole { SlotChange::Replace(batch) } else { SlotChange::Merge(batch) };
-        delta.changes.push((SlotId(SLOT.to_string()), change));
-        self.is_stored = true;
+        let live = self.len();
+        let slot = SlotId(SLOT.to_string());
+        if !self.is_stored || live < SMALL || self.merged_rows + changed > live {
+            self.merged_rows = 0;
+            let all: Vec<usize> = self.numbers().collect();
+            if !all.is_empty() {
+                delta.changes.push((slot, SlotChange::Replace(self.state_batch(&all, &[], calls)?)));
+            } else if self.is_stored {
+                delta.changes.push((slot, SlotChange::Drop));
+            }
+            self.is_stored = !all.is_empty();
+        } else {
+            self.merged_rows += changed;
+            let mut dirty: Vec<usize> = self.dirty.iter().copied().collect();
+            dirty.sort_unstable();
+            delta.changes.push((slot, SlotChange::Merge(self.state_batch(&dirty, &self.gone, calls)?)));
+        }
         self.dirty.clear();
+        self.gone.clear();
         Ok(())
     }
 
-    fn state_batch(&self, numbers: &[usize], calls: &Calls) -> Result<RecordBatch> {
-        let keys: Vec<Arc<[u8]>> = numbers.iter().map(|number| self.keys[*number].clone()).collect();
+    /// State rows of partitions and of those that are gone.
+    fn state_batch(&self, numbers: &[usize], gone: &[(Arc<[u8]>, i64)], calls: &Calls) -> Result<RecordBatch> {
+        let live = || numbers.iter().map(|number| self.get(*number));
+        let rows = numbers.len() + gone.len();
+        let keys: Vec<Arc<[u8]>> =
+            live().map(|partition| partition.key.clone()).chain(gone.iter().map(|(key, _)| key.clone())).collect();
         let key_columns = self.codec.decode(&keys)?;
-        let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt16Array::from(key_groups(&key_columns, keys.len())?))];
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt16Array::from(key_groups(&key_columns, rows)?))];
         columns.extend(key_columns);
-        for values in [&self.counts, &self.denses, &self.last_times] {
-            columns.push(Arc::new(Int64Array::from_iter_values(numbers.iter().map(|number| values[*number]))));
+        let births = live().map(|partition| partition.birth).chain(gone.iter().map(|(_, birth)| *birth));
+        columns.push(Arc::new(Int64Array::from_iter_values(births)));
+        let forget = |partition: &Partition| partition.forget.unwrap_or(Forget { time: i64::MAX, at: i64::MAX });
+        let numbers_of: [&dyn Fn(&Partition) -> i64; 4] =
+            [&|partition| partition.rows, &|partition| partition.last_time, &|partition| forget(partition).time, &|partition| {
+                forget(partition).at
+            }];
+        for number in numbers_of {
+            columns.push(Arc::new(Int64Array::from_iter_values(live().map(number).chain(gone.iter().map(|_| 0)))));
         }
-        if self.stores_calls {
-            for accumulator in &calls.accumulators {
-                columns.extend(accumulator.state(numbers)?);
-            }
+        columns.push(Arc::new(BooleanArray::from_iter((0..rows).map(|row| Some(row >= numbers.len())))));
+        let groups: Vec<usize> = numbers.iter().copied().chain(gone.iter().map(|_| 0)).collect();
+        for (number, _) in &self.stored_calls {
+            columns.extend(calls.accumulators[*number].state(&groups)?);
         }
         Ok(RecordBatch::try_new(self.state_schema.clone(), columns)?)
     }
 
-    pub(super) fn restore(&mut self, parts: &[StatePart], calls: &mut Calls) -> Result<()> {
+    /// Takes in stored partitions; gives the number of each by key and birth.
+    /// # Errors
+    /// `Corrupt` when the parts do not have the expected columns.
+    pub(super) fn restore(&mut self, parts: &[StatePart], calls: &mut Calls) -> Result<HashMap<(Arc<[u8]>, i64), usize>> {
+        let types = |schema: &Schema| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
+        let mut numbers: HashMap<(Arc<[u8]>, i64), usize> = HashMap::new();
         for part in parts {
             if part.slot.0 != SLOT {
                 return Err(Error::corrupt(format!("the state of OVER has a slot \"{}\"", part.slot)));
             }
             for batch in &part.batches {
-                let types = |schema: &Schema| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
                 if types(batch.schema_ref()) != types(&self.state_schema) {
                     return Err(Error::corrupt("the state of OVER has other columns than expected"));
                 }
-                let (keys, rest) = batch.columns()[1..].split_at(self.key_count);
-                let encoded = self.codec.encode(keys, batch.num_rows())?;
-                let numbers: Vec<usize> = (0..batch.num_rows()).map(|row| self.find_or_add(encoded.key(row))).collect();
-                let value = |column: usize, row: usize| rest[column].as_primitive::<Int64Type>().value(row);
-                for (row, number) in numbers.iter().enumerate() {
-                    self.set(*number, value(0, row), value(1, row), value(2, row));
-                }
-                if self.stores_calls {
-                    calls.resize(self.keys.len());
-                    let groups: Vec<Option<usize>> = numbers.into_iter().map(Some).collect();
-                    let mut states = &rest[3..];
-                    for (accumulator, width) in calls.accumulators.iter_mut().zip(&self.state_widths) {
-                        let (own, others) = states.split_at(*width);
-                        accumulator.restore(own, &groups)?;
-                        states = others;
-                    }
-                }
+                self.restore_batch(batch, calls, &mut numbers)?;
             }
         }
+        self.is_stored = !numbers.is_empty();
         self.dirty.clear();
-        self.is_stored = !self.keys.is_empty();
+        self.gone.clear();
+        // Of the partitions that had a key the youngest takes its rows.
+        for ((key, birth), number) in &numbers {
+            if self.find(key).is_none_or(|other| self.get(other).birth < *birth) {
+                self.current.insert(key.clone(), *number);
+            }
+        }
+        Ok(numbers)
+    }
+
+    fn restore_batch(
+        &mut self,
+        batch: &RecordBatch,
+        calls: &mut Calls,
+        numbers: &mut HashMap<(Arc<[u8]>, i64), usize>,
+    ) -> Result<()> {
+        let (keys, rest) = batch.columns()[1..].split_at(self.key_fields.len());
+        let encoded = self.codec.encode(keys, batch.num_rows())?;
+        let (values, states) = rest.split_at(NUMBERS.len() + 1);
+        let value = |column: usize, row: usize| values[column].as_primitive::<Int64Type>().value(row);
+        let mut groups = vec![];
+        for row in 0..batch.num_rows() {
+            let name = (Arc::<[u8]>::from(encoded.key(row)), value(0, row));
+            if values[NUMBERS.len()].as_boolean().value(row) {
+                if let Some(number) = numbers.remove(&name) {
+                    self.remove(number);
+                    calls.clear(number);
+                }
+                groups.push(None);
+                continue;
+            }
+            let number = *numbers.entry(name.clone()).or_insert_with(|| self.add_born(&name.0, name.1));
+            let forget = Forget { time: value(3, row), at: value(4, row) };
+            let partition = self.get_mut(number);
+            (partition.rows, partition.last_time) = (value(1, row), value(2, row));
+            partition.forget = (forget.at != i64::MAX).then_some(forget);
+            groups.push(Some(number));
+        }
+        calls.resize(self.capacity());
+        let mut states = states;
+        for (number, width) in &self.stored_calls {
+            let (own, others) = states.split_at(*width);
+            calls.accumulators[*number].restore(own, &groups)?;
+            states = others;
+        }
         Ok(())
     }
 
     pub(super) fn mark_all_dirty(&mut self) {
         self.is_stored = false;
+        self.gone.clear();
     }
 }

@@ -1,0 +1,183 @@
+//! One partition of OVER, in the order of time or of arrival.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use thalweg_plan::Frame;
+
+use super::call::{Calls, Passing};
+use crate::arrangement::RowId;
+
+/// A row that waits for the watermark.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Waiting {
+    pub(super) time: i64,
+    pub(super) id: RowId,
+    /// The lowest watermark that lets it pass.
+    pub(super) passes_at: i64,
+}
+
+/// When a partition is forgotten.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Forget {
+    /// Every row behind this time starts anew: nothing of the partition is in its frame.
+    pub(super) time: i64,
+    /// The lowest watermark that forgets the partition.
+    pub(super) at: i64,
+}
+
+pub(super) struct Partition {
+    pub(super) key: Arc<[u8]>,
+    /// Tells the partitions apart that had this key one after the other.
+    pub(super) birth: i64,
+    /// Rows that have passed.
+    pub(super) rows: i64,
+    /// The time of the last row that passed; `i64::MIN`: none.
+    pub(super) last_time: i64,
+    pub(super) forget: Option<Forget>,
+    /// By time, then by arrival. Invariant: `passes_at` never decreases, so rows pass in this order.
+    pub(super) waiting: VecDeque<Waiting>,
+    /// Rows that have passed, oldest first, as far back as the frame or LAG reaches.
+    pub(super) passed: VecDeque<(i64, RowId)>,
+    /// How many at the end of `passed` are in the frame.
+    pub(super) in_frame: usize,
+    /// The watermark for which the operator's queue has this partition; `i64::MAX`: none.
+    pub(super) queued_at: i64,
+}
+
+impl Partition {
+    pub(super) fn new(key: Arc<[u8]>, birth: i64) -> Self {
+        Partition {
+            key,
+            birth,
+            rows: 0,
+            last_time: i64::MIN,
+            forget: None,
+            waiting: VecDeque::new(),
+            passed: VecDeque::new(),
+            in_frame: 0,
+            queued_at: i64::MAX,
+        }
+    }
+
+    /// The time of the last row that `watermark` lets pass, whether or not it has passed.
+    pub(super) fn last_time_at(&self, watermark: i64) -> i64 {
+        let passing = self.waiting.partition_point(|waiting| waiting.passes_at <= watermark);
+        passing.checked_sub(1).map_or(self.last_time, |last| self.waiting[last].time.max(self.last_time))
+    }
+
+    /// Adds a row that waits. The ids of rows grow.
+    pub(super) fn wait(&mut self, mut row: Waiting) {
+        let place = self.waiting.partition_point(|other| (other.time, other.id) < (row.time, row.id));
+        if let Some(next) = self.waiting.get(place) {
+            row.passes_at = row.passes_at.min(next.passes_at);
+        }
+        for earlier in self.waiting.range_mut(..place).rev().take_while(|earlier| earlier.passes_at > row.passes_at) {
+            earlier.passes_at = row.passes_at;
+        }
+        self.waiting.insert(place, row);
+    }
+
+    /// Takes out the rows that `watermark` lets pass, in order.
+    pub(super) fn take_passing(&mut self, watermark: i64) -> impl Iterator<Item = Waiting> {
+        let passing = self.waiting.partition_point(|waiting| waiting.passes_at <= watermark);
+        self.waiting.drain(..passing)
+    }
+
+    /// Lets rows of one place in the order pass. Rows that nothing needs any more are added to `gone`.
+    pub(super) fn pass(
+        &mut self,
+        number: usize,
+        rows: &Peers,
+        frame: Frame,
+        calls: &Calls,
+        passing: &mut Passing,
+        gone: &mut Vec<RowId>,
+    ) {
+        let before = self.rows;
+        self.rows += rows.ids.len() as i64;
+        self.last_time = self.last_time.max(rows.time);
+        match frame {
+            Frame::Range { preceding_ms } => {
+                if let Some(distance) = preceding_ms {
+                    let first = rows.time.saturating_sub(distance);
+                    while let Some((_, old)) = self.first_in_frame().filter(|(time, _)| *time < first) {
+                        self.leave(number, old, passing);
+                    }
+                }
+                for (at, id) in rows.ids.iter().enumerate() {
+                    self.enter(number, rows.time, *id, at + 1 == rows.ids.len(), passing);
+                }
+                for (at, id) in rows.ids.iter().enumerate() {
+                    passing.show(calls, *id, before + at as i64 + 1, self.rows, |offset| self.before_last(offset));
+                }
+            }
+            Frame::Rows { preceding } => {
+                for (at, id) in rows.ids.iter().enumerate() {
+                    while let (Some(preceding), Some((_, old))) = (preceding, self.first_in_frame())
+                        && self.in_frame as u64 > preceding
+                    {
+                        self.leave(number, old, passing);
+                    }
+                    self.enter(number, rows.time, *id, true, passing);
+                    passing.show(calls, *id, before + at as i64 + 1, self.rows, |offset| self.before_last(offset));
+                }
+            }
+        }
+        if is_unbounded(frame) {
+            self.in_frame = 0;
+        }
+        let needed = self.in_frame.max(calls.longest_lag());
+        while self.passed.len() > needed {
+            gone.extend(self.passed.pop_front().map(|(_, id)| id));
+        }
+    }
+
+    fn first_in_frame(&self) -> Option<(i64, RowId)> {
+        self.in_frame.checked_sub(1)?;
+        self.passed.get(self.passed.len() - self.in_frame).copied()
+    }
+
+    fn leave(&mut self, number: usize, row: RowId, passing: &mut Passing) {
+        passing.leave(row, number);
+        self.in_frame -= 1;
+    }
+
+    fn enter(&mut self, number: usize, time: i64, id: RowId, is_wanted: bool, passing: &mut Passing) {
+        passing.enter(id, number, is_wanted);
+        self.passed.push_back((time, id));
+        self.in_frame += 1;
+    }
+
+    /// The row that passed `offset` rows before the last one.
+    fn before_last(&self, offset: u64) -> Option<RowId> {
+        let at = self.passed.len().checked_sub(1)?.checked_sub(usize::try_from(offset).ok()?)?;
+        self.passed.get(at).map(|(_, id)| *id)
+    }
+
+    /// Counts the rows of the frame anew, after a restore.
+    pub(super) fn find_frame(&mut self, frame: Frame) {
+        self.passed.make_contiguous().sort_unstable();
+        self.in_frame = match frame {
+            Frame::Rows { preceding: Some(rows) } => {
+                self.passed.len().min(usize::try_from(rows.saturating_add(1)).unwrap_or(usize::MAX))
+            }
+            Frame::Range { preceding_ms: Some(distance) } => {
+                let first = self.last_time.saturating_sub(distance);
+                self.passed.len() - self.passed.partition_point(|(time, _)| *time < first)
+            }
+            _ => 0,
+        };
+    }
+}
+
+/// Rows of one partition that pass together: under RANGE those of one time.
+pub(super) struct Peers {
+    pub(super) partition: usize,
+    pub(super) time: i64,
+    pub(super) ids: Vec<RowId>,
+}
+
+pub(super) fn is_unbounded(frame: Frame) -> bool {
+    matches!(frame, Frame::Rows { preceding: None } | Frame::Range { preceding_ms: None })
+}
