@@ -112,6 +112,12 @@ pub struct Insert {
     pub span: Option<Span>,
     /// Whether the connector of the target can take rows back.
     pub takes_updates: bool,
+    /// Whether it keeps the last row of each PRIMARY KEY.
+    pub takes_upserts: bool,
+    /// `ON CONFLICT DO …`.
+    pub conflict: Option<thalweg_plan::Conflict>,
+    /// Whether a query with another key than the sink's must say what happens to conflicts.
+    pub requires_conflict: bool,
 }
 
 /// Plans a SELECT. The last node is a sink for the terminal.
