@@ -348,6 +348,7 @@ impl Executor {
             Message::Batch(batch) => match &mut node.work {
                 Work::Operator(operator) => {
                     operator.on_batch(port, Arc::unwrap_or_clone(batch), &mut out)?;
+                    while operator.resume(&mut out)? {}
                     self.emit_all(consumer, to as u32, out)
                 }
                 Work::View(columns) => {
@@ -375,6 +376,7 @@ impl Executor {
                 let send_on = match &mut node.work {
                     Work::Operator(operator) => {
                         operator.on_watermark(port, mine, &mut out)?;
+                        while operator.resume(&mut out)? {}
                         operator.output_watermark(all)
                     }
                     _ => all,
@@ -394,6 +396,7 @@ impl Executor {
                 }
                 if let Work::Operator(operator) = &mut node.work {
                     operator.on_end(port, &mut out)?;
+                    while operator.resume(&mut out)? {}
                 }
                 let is_over = node.ended.iter().flatten().all(|ended| *ended);
                 self.emit_all(consumer, to as u32, out)?;
@@ -522,12 +525,12 @@ impl Executor {
                     self.stored.remove(&place);
                 }
                 SlotChange::Replace(rows) => {
-                    check_key_groups(id, &rows)?;
+                    check_key_groups(id, &rows, key_groups_of_lane(lane, self.lanes))?;
                     begun.insert(place.clone());
                     self.stored.insert(place, vec![rows]);
                 }
                 SlotChange::Merge(rows) => {
-                    check_key_groups(id, &rows)?;
+                    check_key_groups(id, &rows, key_groups_of_lane(lane, self.lanes))?;
                     if self.full_snapshot_next && !begun.contains(&place) && rows.num_rows() > 0 {
                         return Err(Error::internal(format!(
                             "operator {id} wrote only changes of slot {} in an epoch that must hold all state",
@@ -581,9 +584,15 @@ impl Executor {
     }
 }
 
-fn check_key_groups(id: &str, rows: &RecordBatch) -> Result<()> {
+/// State begins with the key group of each row, and a lane has only those of its own: others would be lost when it is restored.
+fn check_key_groups(id: &str, rows: &RecordBatch, own: std::ops::Range<KeyGroup>) -> Result<()> {
     let schema = rows.schema();
-    let is_there = schema.fields().first().is_some_and(|field| field.name() == KEY_GROUP_COLUMN)
-        && rows.column(0).as_primitive_opt::<UInt16Type>().is_some();
-    if is_there { Ok(()) } else { Err(Error::internal(format!("state of operator {id} does not begin with key groups"))) }
+    let groups = rows.column(0).as_primitive_opt::<UInt16Type>();
+    match groups.filter(|_| schema.field(0).name() == KEY_GROUP_COLUMN) {
+        None => Err(Error::internal(format!("state of operator {id} does not begin with key groups"))),
+        Some(groups) if groups.values().iter().any(|group| !own.contains(group)) => {
+            Err(Error::internal(format!("state of operator {id} has rows of another lane's key groups")))
+        }
+        Some(_) => Ok(()),
+    }
 }

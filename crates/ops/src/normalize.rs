@@ -125,7 +125,7 @@ impl Operator for NormalizeOperator {
             }
             key.now = new;
         }
-        if changes.len() > 0 {
+        if !places.is_empty() {
             let columns = kept.columns().iter().zip(batch.rows.columns());
             let columns: Vec<ArrayRef> = columns
                 .map(|(kept, new)| Ok(interleave(&[kept.as_ref() as &dyn Array, new.as_ref()], &places)?))

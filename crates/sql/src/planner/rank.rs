@@ -155,6 +155,8 @@ impl Lowering<'_> {
             (Some(window), _) => {
                 let partition: Vec<usize> =
                     rank.partition.iter().copied().filter(|column| ![window.start, window.end].contains(column)).collect();
+                // In the order of the operator's keys: the lane of a row is that of its state.
+                let keys = partition.iter().copied().chain([window.start, window.end]).collect();
                 let after = Properties {
                     upsert_key: numbered_key(&rank.partition),
                     state: StateLifetime::UntilWatermark { ms: 0 },
@@ -169,7 +171,7 @@ impl Lowering<'_> {
                     output_rank: rank.is_used,
                     newest_first: is_first && self.is_newest_of_window(node, &rank.order),
                 };
-                (NodeKind::WindowTopN(top), rank.partition.clone(), after)
+                (NodeKind::WindowTopN(top), keys, after)
             }
             (None, Some((time_column, keep))) if is_first && !properties.updating => {
                 let after = Properties {
