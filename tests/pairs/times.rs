@@ -3,6 +3,7 @@
 //! Rows come out of order, but none of them late. Then what a query gives by the end of its input is what a batch engine gives
 //! over all rows; and as these queries take nothing back, what they gave after any epoch is part of it.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -481,7 +482,8 @@ impl TimePair {
             partitions: self.partitions,
             seed: self.seed,
             batch_rows: self.batch_rows,
-            weighted: Default::default(),
+            weighted: HashSet::new(),
+            merges: false,
             fault: None,
         };
         let mut executor = Executor::new(plan, options).map_err(failed)?;
