@@ -18,10 +18,6 @@ impl Changes {
         self.marks.push(mark);
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.weights.is_empty()
-    }
-
     /// The rows with these columns. Rows that are all merely added get no weights, rows that are no updates no marks.
     pub(crate) fn into_batch(self, schema: &SchemaRef, columns: Vec<ArrayRef>) -> Result<Batch> {
         let options = RecordBatchOptions::new().with_row_count(Some(self.weights.len()));
