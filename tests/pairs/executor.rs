@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::UInt16Type;
+use arrow::row::{RowConverter, SortField};
 use thalweg_core::{
     Batch, ColumnKind, Epoch, Error, EventTime, KeyGroup, LaneId, Message, Result, ScanField, key_groups_of_lane,
 };
@@ -85,6 +86,7 @@ pub struct Executor {
     weighted: HashSet<String>,
     /// What left each node since [`Executor::take_outputs`]: rows with weights.
     outputs: Vec<Vec<Batch>>,
+    merges: bool,
     fault: Option<Fault>,
     retractions: u64,
 }
@@ -96,6 +98,8 @@ pub struct ExecutorOptions {
     pub seed: u64,
     pub batch_rows: usize,
     pub weighted: HashSet<String>,
+    /// Whether like neighbours in an updating stream become one row of a greater weight.
+    pub merges: bool,
     pub fault: Option<Fault>,
 }
 
@@ -120,6 +124,7 @@ impl Executor {
             partitions: options.partitions,
             weighted: options.weighted,
             outputs,
+            merges: options.merges,
             fault: options.fault,
             retractions: 0,
             plan,
@@ -436,6 +441,7 @@ impl Executor {
                 self.plan.nodes[node].schema.fields()
             )));
         }
+        let batch = if self.merges && self.plan.nodes[node].properties.updating { merged(&batch)? } else { batch };
         self.outputs[node].push(batch.clone());
         for edge in self.leaving[node].clone() {
             let mut out = Output::default();
@@ -582,6 +588,28 @@ impl Executor {
     pub fn take_outputs(&mut self) -> Vec<Vec<Batch>> {
         self.outputs.iter_mut().map(std::mem::take).collect()
     }
+}
+
+/// The batch with one row for neighbours that are alike and have weights of one sign.
+fn merged(batch: &Batch) -> Result<Batch> {
+    if batch.num_rows() < 2 || batch.rows.num_columns() == 0 {
+        return Ok(batch.clone());
+    }
+    let fields = batch.schema().fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
+    let rows = RowConverter::new(fields)?.convert_columns(batch.rows.columns())?;
+    let mut weights = vec![batch.weight(0)];
+    let mut firsts = vec![0_u32];
+    for row in 1..batch.num_rows() {
+        let last = weights.last_mut().expect("there is one");
+        if rows.row(row) == rows.row(row - 1) && batch.kind(row) == batch.kind(row - 1) {
+            *last += batch.weight(row);
+        } else {
+            weights.push(batch.weight(row));
+            firsts.push(row as u32);
+        }
+    }
+    let merged = batch.take(&UInt32Array::from(firsts))?;
+    Ok(Batch { weights: weights.iter().any(|weight| *weight != 1).then(|| weights.into()), ..merged })
 }
 
 /// State begins with the key group of each row, and a lane has only those of its own: others would be lost when it is restored.
