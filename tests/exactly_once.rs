@@ -60,6 +60,68 @@ fn produce_closing_rows(kafka: &Kafka, topic: &str, last: u64) {
     producer.flush(Duration::from_secs(30)).expect("the broker takes the rows");
 }
 
+/// How many times the profile of each user changes while the rows flow; every fourth change takes it away.
+const PROFILE_CHANGES: u64 = 40;
+
+/// The tier of a user behind change `number` of their profile; `None` when that takes the profile away.
+fn tier(user: u64, number: u64) -> Option<String> {
+    let turn = user + number;
+    (turn % 4 != 3).then(|| format!("tier-{}", turn % 5))
+}
+
+/// Sends change `number` of all profiles: a row, or a tombstone.
+fn produce_profiles(kafka: &Kafka, topic: &str, number: u64) {
+    let producer: BaseProducer = kafka.config().create().expect("a producer needs only an address");
+    for user in 0..USERS {
+        let key = format!(r#"{{"user_id":{user}}}"#);
+        let value = tier(user, number).map(|tier| format!(r#"{{"user_id":{user},"tier":"{tier}"}}"#));
+        let record = BaseRecord::<str, str>::to(topic).partition((user % PARTITIONS as u64) as i32).key(&key);
+        let record = match &value {
+            Some(value) => record.payload(value),
+            None => record,
+        };
+        producer.send(record).map_err(|(error, _)| error).expect("50 records fit the queue");
+    }
+    producer.flush(Duration::from_secs(30)).expect("the broker takes the profiles");
+}
+
+/// What a reader of the topic of the join ends with: user to (tier, count, sum). The last record of a key holds; one without a
+/// value takes the key away.
+fn table_of(kafka: &Kafka, topic: &str) -> BTreeMap<u64, (String, u64, u64)> {
+    let mut table = BTreeMap::new();
+    for (key, value) in read_committed_records(kafka, topic) {
+        let key = key["user_id"].as_u64().expect("keys are users");
+        match value {
+            None => table.remove(&key),
+            Some(row) => {
+                assert_eq!(row["user_id"].as_u64(), Some(key), "key and value speak of one user");
+                let tier = row["tier"].as_str().expect("text").to_string();
+                table.insert(key, (tier, row["n"].as_u64().expect("a count"), row["total"].as_u64().expect("a sum")))
+            }
+        };
+    }
+    table
+}
+
+/// The batch answer: the users who have a profile in the end, with all of their rows.
+fn expected_table(count: u64) -> BTreeMap<u64, (String, u64, u64)> {
+    let mut totals: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    for id in 0..count {
+        let (user, amount, _) = row(id);
+        let total = totals.entry(user).or_default();
+        total.0 += 1;
+        total.1 += amount;
+    }
+    let with_tier = |(user, (n, total))| Some((user, (tier(user, PROFILE_CHANGES - 1)?, n, total)));
+    totals.into_iter().filter_map(with_tier).collect()
+}
+
+fn verify_table(kafka: &Kafka, topic: &str, count: u64) {
+    let (found, expected) = (table_of(kafka, topic), expected_table(count));
+    assert!(expected.len() < USERS as usize, "some profiles are gone in the end, so that tombstones matter");
+    assert_eq!(found, expected, "the table that a reader builds from the topic is the batch answer");
+}
+
 fn send(producer: &BaseProducer, topic: &str, partition: i32, value: &str) {
     let mut record = BaseRecord::<(), str>::to(topic).partition(partition).payload(value);
     loop {
@@ -75,8 +137,14 @@ fn send(producer: &BaseProducer, topic: &str, partition: i32, value: &str) {
     producer.poll(Duration::ZERO);
 }
 
-/// Every row of a topic that a read_committed reader sees, and a check that such a reader is not held back.
+/// The values of [`read_committed_records`]: all records have one.
 fn read_committed(kafka: &Kafka, topic: &str) -> Vec<Value> {
+    read_committed_records(kafka, topic).into_iter().map(|(_, value)| value.expect("rows have values")).collect()
+}
+
+/// Key (null if there is none) and value of every record of a topic that a read_committed reader sees, and a check that such a
+/// reader is not held back.
+fn read_committed_records(kafka: &Kafka, topic: &str) -> Vec<(Value, Option<Value>)> {
     let consumer = |isolation: &str| -> BaseConsumer {
         kafka
             .config()
@@ -104,7 +172,8 @@ fn read_committed(kafka: &Kafka, topic: &str) -> Vec<Value> {
     while ended.len() < partitions.len() {
         match committed.poll(Duration::from_secs(30)).expect("rows or the end come within 30 s") {
             Ok(message) => {
-                rows.push(serde_json::from_slice(message.payload().expect("rows have values")).expect("rows are JSON"))
+                let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).expect("keys and values are JSON");
+                rows.push((message.key().map_or(Value::Null, json), message.payload().map(json)));
             }
             Err(KafkaError::PartitionEOF(partition)) => {
                 ended.insert(partition);
@@ -206,18 +275,39 @@ fn verify_lake(store: &Arc<dyn ObjectStore>, count: u64) {
     assert_eq!(ids.len() as u64, count + PARTITIONS as u64, "no row beyond the ledger and the closing rows");
 }
 
-/// A source, an exactly-once topic with the windows, and, with a bucket, a Parquet lake with the raw rows.
-fn pipeline(kafka: &Kafka, input: &str, output: &str, bucket: Option<&str>) -> String {
+/// What the kill loop adds to the windows.
+struct Extras<'a> {
+    /// For a Parquet lake with the raw rows.
+    bucket: &'a str,
+    /// Topic of the profiles, joined with totals that change with every row.
+    profiles: &'a str,
+    /// Where the join goes.
+    joined: &'a str,
+}
+
+/// A source, an exactly-once topic with the windows, and the extras.
+fn pipeline(kafka: &Kafka, input: &str, output: &str, extras: Option<&Extras<'_>>) -> String {
     let bootstrap = &kafka.bootstrap;
-    let (lake, lake_insert) = match bucket {
+    let (tables, inserts) = match extras {
         None => (String::new(), String::new()),
-        Some(bucket) => (
+        Some(Extras { bucket, profiles, joined }) => (
             format!(
                 "CREATE TABLE lake (id BIGINT, user_id BIGINT, amount BIGINT, `at` TIMESTAMP(3)) WITH (
                    'connector' = 'filesystem', 'path' = 's3://{bucket}/rows', 'format' = 'parquet',
-                   'sink.rolling-policy.rollover-interval' = '2 s');"
+                   'sink.rolling-policy.rollover-interval' = '2 s');
+                 CREATE TABLE profiles (user_id BIGINT, tier STRING, PRIMARY KEY (user_id) NOT ENFORCED) WITH (
+                   'connector' = 'upsert-kafka', 'topic' = '{profiles}', 'properties.bootstrap.servers' = '{bootstrap}',
+                   'key.format' = 'json', 'value.format' = 'json');
+                 CREATE TABLE joined (user_id BIGINT, tier STRING, n BIGINT, total BIGINT, PRIMARY KEY (user_id) NOT ENFORCED) WITH (
+                   'connector' = 'upsert-kafka', 'topic' = '{joined}', 'properties.bootstrap.servers' = '{bootstrap}',
+                   'key.format' = 'json', 'value.format' = 'json',
+                   'sink.delivery-guarantee' = 'exactly-once', 'sink.transactional-id-prefix' = '{joined}');"
             ),
-            "INSERT INTO lake SELECT id, user_id, amount, `at` FROM ledger;".to_string(),
+            "INSERT INTO lake SELECT id, user_id, amount, `at` FROM ledger;
+             INSERT INTO joined SELECT s.user_id, p.tier, s.n, s.total
+               FROM (SELECT user_id, COUNT(*) AS n, SUM(amount) AS total FROM ledger GROUP BY user_id) s
+               JOIN profiles p ON s.user_id = p.user_id;"
+                .to_string(),
         ),
     };
     format!(
@@ -227,11 +317,11 @@ fn pipeline(kafka: &Kafka, input: &str, output: &str, bucket: Option<&str>) -> S
          CREATE TABLE windows (user_id BIGINT, window_start TIMESTAMP(3), n BIGINT, total BIGINT) WITH (
            'connector' = 'kafka', 'topic' = '{output}', 'properties.bootstrap.servers' = '{bootstrap}', 'format' = 'json',
            'sink.delivery-guarantee' = 'exactly-once', 'sink.transactional-id-prefix' = '{output}');
-         {lake}
+         {tables}
          EXECUTE STATEMENT SET BEGIN
          INSERT INTO windows SELECT user_id, window_start, COUNT(*), SUM(amount)
            FROM TABLE(TUMBLE(TABLE ledger, DESCRIPTOR(`at`), INTERVAL '10' SECOND)) GROUP BY user_id, window_start, window_end;
-         {lake_insert}
+         {inserts}
          END;"
     )
 }
@@ -304,15 +394,21 @@ fn unique(name: &str) -> String {
 fn kill_loop(kills: u64, rows: u64, seed: u64) {
     let kafka = kafka();
     let (input, output, bucket) = (unique("kill-in"), unique("kill-out"), unique("kill-lake"));
-    kafka.create_topic(&input, PARTITIONS);
-    kafka.create_topic(&output, PARTITIONS);
+    let (profiles, joined) = (unique("kill-profiles"), unique("kill-joined"));
+    for topic in [&input, &output, &profiles, &joined] {
+        kafka.create_topic(topic, PARTITIONS);
+    }
     create_bucket(s3(), &bucket);
-    let job = Job::new(&pipeline(kafka, &input, &output, Some(&bucket)));
+    let extras = Extras { bucket: &bucket, profiles: &profiles, joined: &joined };
+    let job = Job::new(&pipeline(kafka, &input, &output, Some(&extras)));
     let mut rand = SeededRand::new(seed);
     let chunks = kills * 10;
     std::thread::scope(|scope| {
         let producer = scope.spawn(|| {
             for chunk in 0..chunks {
+                for change in PROFILE_CHANGES * chunk / chunks..PROFILE_CHANGES * (chunk + 1) / chunks {
+                    produce_profiles(kafka, &profiles, change);
+                }
                 produce(kafka, &input, rows * chunk / chunks, rows * (chunk + 1) / chunks);
                 std::thread::sleep(Duration::from_millis(200));
             }
@@ -340,6 +436,7 @@ fn kill_loop(kills: u64, rows: u64, seed: u64) {
     assert_eq!(last.code, Some(0), "seed {seed}: the last run\n{}", last.stderr);
     verify_windows(kafka, &output, rows);
     verify_lake(&s3_store(s3(), &bucket), rows);
+    verify_table(kafka, &joined, rows);
     println!("{kills} kills, {commits} epochs committed between them, {rows} rows: none lost, none twice");
 }
 

@@ -20,7 +20,9 @@ use crate::house::root;
 use crate::support::{run_within, thalweg};
 
 /// Every query of which Flink has an answer, but for those that have a test of their own below.
-const QUERIES: &[&str] = &["q0", "q1", "q2", "q11", "q14", "q15", "q16", "q17", "q18", "q19", "q21", "q22"];
+const QUERIES: &[&str] = &[
+    "q0", "q1", "q2", "q3", "q4", "q5", "q7", "q9", "q11", "q14", "q15", "q16", "q17", "q18", "q19", "q20", "q21", "q22", "q23",
+];
 
 fn data() -> PathBuf {
     root().join("tests/nexmark")

@@ -12,5 +12,5 @@ CREATE TABLE clicks (
   'format' = 'json'
 );
 
-SELECT user_id FROM clicks
-WHERE user_id IN (SELECT user_id FROM clicks);
+SELECT user_id, user_id IN (SELECT user_id FROM clicks WHERE amount > 10) AS spends
+FROM clicks;

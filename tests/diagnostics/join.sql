@@ -12,6 +12,6 @@ CREATE TABLE clicks (
   'format' = 'json'
 );
 
-SELECT a.url, b.url
+SELECT a.url
 FROM clicks a
-JOIN clicks b ON a.user_id = b.user_id;
+LEFT SEMI JOIN clicks b ON a.user_id = b.user_id;

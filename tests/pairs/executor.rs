@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::UInt16Type;
+use arrow::row::{RowConverter, SortField};
 use thalweg_core::{
     Batch, ColumnKind, Epoch, Error, EventTime, KeyGroup, LaneId, Message, Result, ScanField, key_groups_of_lane,
 };
@@ -85,6 +86,7 @@ pub struct Executor {
     weighted: HashSet<String>,
     /// What left each node since [`Executor::take_outputs`]: rows with weights.
     outputs: Vec<Vec<Batch>>,
+    merges: bool,
     fault: Option<Fault>,
     retractions: u64,
 }
@@ -96,6 +98,8 @@ pub struct ExecutorOptions {
     pub seed: u64,
     pub batch_rows: usize,
     pub weighted: HashSet<String>,
+    /// Whether like neighbours in an updating stream become one row of a greater weight.
+    pub merges: bool,
     pub fault: Option<Fault>,
 }
 
@@ -120,6 +124,7 @@ impl Executor {
             partitions: options.partitions,
             weighted: options.weighted,
             outputs,
+            merges: options.merges,
             fault: options.fault,
             retractions: 0,
             plan,
@@ -348,6 +353,7 @@ impl Executor {
             Message::Batch(batch) => match &mut node.work {
                 Work::Operator(operator) => {
                     operator.on_batch(port, Arc::unwrap_or_clone(batch), &mut out)?;
+                    while operator.resume(&mut out)? {}
                     self.emit_all(consumer, to as u32, out)
                 }
                 Work::View(columns) => {
@@ -375,6 +381,7 @@ impl Executor {
                 let send_on = match &mut node.work {
                     Work::Operator(operator) => {
                         operator.on_watermark(port, mine, &mut out)?;
+                        while operator.resume(&mut out)? {}
                         operator.output_watermark(all)
                     }
                     _ => all,
@@ -394,6 +401,7 @@ impl Executor {
                 }
                 if let Work::Operator(operator) = &mut node.work {
                     operator.on_end(port, &mut out)?;
+                    while operator.resume(&mut out)? {}
                 }
                 let is_over = node.ended.iter().flatten().all(|ended| *ended);
                 self.emit_all(consumer, to as u32, out)?;
@@ -433,6 +441,7 @@ impl Executor {
                 self.plan.nodes[node].schema.fields()
             )));
         }
+        let batch = if self.merges && self.plan.nodes[node].properties.updating { merged(&batch)? } else { batch };
         self.outputs[node].push(batch.clone());
         for edge in self.leaving[node].clone() {
             let mut out = Output::default();
@@ -522,12 +531,12 @@ impl Executor {
                     self.stored.remove(&place);
                 }
                 SlotChange::Replace(rows) => {
-                    check_key_groups(id, &rows)?;
+                    check_key_groups(id, &rows, key_groups_of_lane(lane, self.lanes))?;
                     begun.insert(place.clone());
                     self.stored.insert(place, vec![rows]);
                 }
                 SlotChange::Merge(rows) => {
-                    check_key_groups(id, &rows)?;
+                    check_key_groups(id, &rows, key_groups_of_lane(lane, self.lanes))?;
                     if self.full_snapshot_next && !begun.contains(&place) && rows.num_rows() > 0 {
                         return Err(Error::internal(format!(
                             "operator {id} wrote only changes of slot {} in an epoch that must hold all state",
@@ -581,9 +590,37 @@ impl Executor {
     }
 }
 
-fn check_key_groups(id: &str, rows: &RecordBatch) -> Result<()> {
+/// The batch with one row for neighbours that are alike and have weights of one sign.
+fn merged(batch: &Batch) -> Result<Batch> {
+    if batch.num_rows() < 2 || batch.rows.num_columns() == 0 {
+        return Ok(batch.clone());
+    }
+    let fields = batch.schema().fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
+    let rows = RowConverter::new(fields)?.convert_columns(batch.rows.columns())?;
+    let mut weights = vec![batch.weight(0)];
+    let mut firsts = vec![0_u32];
+    for row in 1..batch.num_rows() {
+        let last = weights.last_mut().expect("there is one");
+        if rows.row(row) == rows.row(row - 1) && batch.kind(row) == batch.kind(row - 1) {
+            *last += batch.weight(row);
+        } else {
+            weights.push(batch.weight(row));
+            firsts.push(row as u32);
+        }
+    }
+    let merged = batch.take(&UInt32Array::from(firsts))?;
+    Ok(Batch { weights: weights.iter().any(|weight| *weight != 1).then(|| weights.into()), ..merged })
+}
+
+/// State begins with the key group of each row, and a lane has only those of its own: others would be lost when it is restored.
+fn check_key_groups(id: &str, rows: &RecordBatch, own: std::ops::Range<KeyGroup>) -> Result<()> {
     let schema = rows.schema();
-    let is_there = schema.fields().first().is_some_and(|field| field.name() == KEY_GROUP_COLUMN)
-        && rows.column(0).as_primitive_opt::<UInt16Type>().is_some();
-    if is_there { Ok(()) } else { Err(Error::internal(format!("state of operator {id} does not begin with key groups"))) }
+    let groups = rows.column(0).as_primitive_opt::<UInt16Type>();
+    match groups.filter(|_| schema.field(0).name() == KEY_GROUP_COLUMN) {
+        None => Err(Error::internal(format!("state of operator {id} does not begin with key groups"))),
+        Some(groups) if groups.values().iter().any(|group| !own.contains(group)) => {
+            Err(Error::internal(format!("state of operator {id} has rows of another lane's key groups")))
+        }
+        Some(_) => Ok(()),
+    }
 }

@@ -34,6 +34,7 @@ pub fn pair(seed: u64, features: &[Feature]) -> Pair {
         batch_rows: *dice.pick(&[1, 3, 1000]),
         restarts: dice.chance(50),
         lanes,
+        merges: dice.chance(30),
         seed: dice.seed(),
     };
     let declared: Vec<Vec<Column>> = tables.iter().map(|table| table.columns.clone()).collect();

@@ -38,6 +38,8 @@ pub struct Run {
     /// Whether shared subqueries are views; otherwise they are CTEs.
     pub views: bool,
     pub batch_rows: usize,
+    /// Whether like rows that follow each other are one of a greater weight.
+    pub merges: bool,
     /// Whether operators are made anew from snapshots after epochs.
     pub restarts: bool,
     /// Lanes in each epoch; without restarts those of the first.
@@ -172,8 +174,9 @@ impl Pair {
         }
         let _ = writeln!(
             text,
-            "-- {}rows in a batch: {}, schedule {}",
+            "-- {}{}rows in a batch: {}, schedule {}",
             if self.run.restarts { "restarts after each epoch, " } else { "" },
+            if self.run.merges { "like neighbours merged, " } else { "" },
             self.run.batch_rows,
             self.run.seed
         );
@@ -219,6 +222,7 @@ impl Pair {
             seed: self.run.seed,
             batch_rows: self.run.batch_rows,
             weighted,
+            merges: self.run.merges,
             fault,
         };
         let mut executor = Executor::new(plan, options).map_err(failed)?;

@@ -81,6 +81,9 @@ fn candidates(pair: &Pair) -> Vec<Pair> {
     if pair.run.restarts {
         with(&|pair| pair.run.restarts = false);
     }
+    if pair.run.merges {
+        with(&|pair| pair.run.merges = false);
+    }
     if pair.run.lanes.iter().any(|lanes| *lanes > 1) {
         with(&|pair| pair.run.lanes.fill(1));
     }

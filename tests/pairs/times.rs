@@ -3,6 +3,7 @@
 //! Rows come out of order, but none of them late. Then what a query gives by the end of its input is what a batch engine gives
 //! over all rows; and as these queries take nothing back, what they gave after any epoch is part of it.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -82,7 +83,7 @@ pub fn pair(seed: u64, themes: &[Theme]) -> TimePair {
     let relation = relation(&mut dice, theme, themes);
     let relation = finished(&mut dice, relation);
     let partitions = 1 + dice.below(3) as u32;
-    let rows = rows(&mut dice, partitions);
+    let rows = rows(&mut dice, partitions, theme == Theme::TemporalJoin);
     let mut cuts: Vec<usize> = (0..dice.below(5)).map(|_| dice.below(rows.len() + 1)).collect();
     cuts.push(rows.len());
     cuts.sort_unstable();
@@ -101,22 +102,26 @@ pub fn pair(seed: u64, themes: &[Theme]) -> TimePair {
     }
 }
 
-/// Rows whose times all differ, in an order in which none is late.
-fn rows(dice: &mut Dice, partitions: u32) -> Vec<Row> {
+/// Rows whose times all differ, in an order in which none is late. `orders_right`: rows of `r` come in the order of their times,
+/// for what comes out of that order never becomes a version.
+fn rows(dice: &mut Dice, partitions: u32, orders_right: bool) -> Vec<Row> {
     let count = 2 + dice.below(30);
     let mut at_ms = START_MS + dice.below(4_000) as i64;
     let mut rows: Vec<(i64, Row)> = (0..count)
         .map(|_| {
             at_ms += 1 + dice.below(if count % 2 == 0 { 1_000 } else { 3_000 }) as i64;
+            let table = dice.below(2);
+            let is_ordered = orders_right && table == 1;
             let row = Row {
-                table: dice.below(2),
-                partition: dice.below(partitions as usize) as u32,
+                table,
+                partition: if is_ordered { 0 } else { dice.below(partitions as usize) as u32 },
                 k: (!dice.chance(10)).then(|| dice.below(3) as i32),
                 v: (!dice.chance(10)).then(|| dice.below(6) as i32 - 1),
                 s: (!dice.chance(10)).then(|| dice.below(4) as i64),
                 at_ms,
             };
-            (at_ms + dice.below(DELAY_MS as usize) as i64, row)
+            let later_ms = if is_ordered { 0 } else { dice.below(DELAY_MS as usize) as i64 };
+            (at_ms + later_ms, row)
         })
         .collect();
     rows.sort_by_key(|(arrival, _)| *arrival);
@@ -481,7 +486,8 @@ impl TimePair {
             partitions: self.partitions,
             seed: self.seed,
             batch_rows: self.batch_rows,
-            weighted: Default::default(),
+            weighted: HashSet::new(),
+            merges: false,
             fault: None,
         };
         let mut executor = Executor::new(plan, options).map_err(failed)?;

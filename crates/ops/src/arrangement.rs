@@ -16,7 +16,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt16Array, UInt32Array, new_null_array};
 use arrow::compute::{filter_record_batch, interleave, take_record_batch};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use thalweg_core::{Batch, Error, Result};
 use thalweg_state::{KEY_GROUP_COLUMN, SlotChange, SlotId, StateDelta, StatePart};
 
@@ -102,7 +102,7 @@ impl Arrangement {
         self.key_codec.encode(columns, rows)
     }
 
-    fn key_columns(&self, rows: &RecordBatch) -> Vec<ArrayRef> {
+    pub(crate) fn key_columns(&self, rows: &RecordBatch) -> Vec<ArrayRef> {
         self.keys.iter().map(|key| canonical_floats(rows.column(*key))).collect()
     }
 
@@ -227,7 +227,8 @@ impl Arrangement {
         self.chunks[chunk].weights[row]
     }
 
-    fn set_weight(&mut self, id: RowId, weight: i64) {
+    /// For users whose rows are never taken back by the input: a weight of 2 can note one thing of a row, and is stored with it.
+    pub(crate) fn set_weight(&mut self, id: RowId, weight: i64) {
         let (chunk, row) = self.locate(id);
         self.chunks[chunk].set_weight(row, weight);
     }
@@ -271,6 +272,11 @@ impl Arrangement {
                 Ok(interleave(&arrays, &places)?)
             })
             .collect()
+    }
+
+    /// The rows that are there, oldest first.
+    pub(crate) fn live_ids(&self) -> Vec<RowId> {
+        self.chunks.iter().flat_map(|chunk| chunk.live_rows().into_iter().map(|row| chunk.id(row as usize))).collect()
     }
 
     /// All rows that are there, chunk by chunk, with their ids.
@@ -400,7 +406,8 @@ impl Arrangement {
         slot.0.strip_prefix(&self.name).is_some_and(|rest| rest.starts_with('-'))
     }
 
-    /// Takes in stored chunks. Those of several lanes get new numbers; all is to be written again then.
+    /// Takes in stored chunks. Those of several lanes, whose rows or slots may have the same numbers, get new ones; all is to be
+    /// written again then.
     /// # Errors
     /// `Corrupt` when the parts do not have the expected columns.
     pub(crate) fn restore(&mut self, parts: &[StatePart]) -> Result<()> {
@@ -416,7 +423,8 @@ impl Arrangement {
             chunks.extend(Chunk::restored(part.slot.clone(), &self.schema, &pieces)?);
         }
         chunks.sort_by_key(Chunk::first);
-        if chunks.windows(2).any(|pair| pair[0].last() >= pair[1].first()) {
+        let is_slot_shared = chunks.iter().map(|chunk| &chunk.slot).collect::<HashSet<_>>().len() < chunks.len();
+        if is_slot_shared || chunks.windows(2).any(|pair| pair[0].last() >= pair[1].first()) {
             chunks = Chunk::renumbered(&chunks, CHUNK_ROWS, &mut || self.new_slot())?;
         }
         self.next_row = chunks.last().map_or(0, |chunk| chunk.last() + 1);

@@ -7,6 +7,7 @@ use thalweg_plan::{Node, NodeKind, WindowAggregate};
 use crate::assign_window::AssignWindowOperator;
 use crate::deduplicate::DeduplicateOperator;
 use crate::filter::FilterOperator;
+use crate::interval_join::IntervalJoinOperator;
 use crate::join::JoinOperator;
 use crate::lookup_join::LookupJoinOperator;
 use crate::normalize::NormalizeOperator;
@@ -14,11 +15,13 @@ use crate::project::ProjectOperator;
 use crate::session::SessionOperator;
 use crate::set_operation::SetOperationOperator;
 use crate::sink_materialize::SinkMaterializeOperator;
+use crate::temporal_join::TemporalJoinOperator;
 use crate::temporal_sort::TemporalSortOperator;
 use crate::top_n::TopNOperator;
 use crate::union::UnionOperator;
 use crate::unnest::UnnestOperator;
 use crate::window_aggregate::{GlobalWindowAggregate, LocalWindowAggregate, WindowAggregateLayout};
+use crate::window_join::WindowJoinOperator;
 use crate::window_top_n::WindowTopNOperator;
 use crate::{Operator, OperatorContext, group_aggregate, over};
 
@@ -48,6 +51,13 @@ pub fn build(node: &Node, input_schemas: &[SchemaRef], context: &OperatorContext
             };
             Ok(Box::new(JoinOperator::new(join, node.properties.state, [left, right], node.schema.clone(), context)?))
         }
+        NodeKind::IntervalJoin(join) => {
+            Ok(Box::new(IntervalJoinOperator::new(join, input_schemas, node.schema.clone(), context)?))
+        }
+        NodeKind::WindowJoin(join) => Ok(Box::new(WindowJoinOperator::new(join, input_schemas, node.schema.clone(), context)?)),
+        NodeKind::TemporalJoin(join) => {
+            Ok(Box::new(TemporalJoinOperator::new(join, input_schemas, node.schema.clone(), context)?))
+        }
         NodeKind::TopN(top) => {
             let input = only_input(node, input_schemas)?;
             TopNOperator::create(top, input, node.schema.clone(), context.batch_rows)
@@ -66,7 +76,7 @@ pub fn build(node: &Node, input_schemas: &[SchemaRef], context: &OperatorContext
         }
         NodeKind::TemporalSort(sort) => {
             let input = only_input(node, input_schemas)?;
-            Ok(Box::new(TemporalSortOperator::new(sort, input, context.batch_rows)?))
+            Ok(Box::new(TemporalSortOperator::new(sort, input, context)?))
         }
         NodeKind::Unnest(unnest) => {
             let input = only_input(node, input_schemas)?;

@@ -69,3 +69,13 @@ pub(crate) fn repeated(batch: Batch) -> Result<Batch> {
     batch.weights = batch.weights.map(|weights| weights.unary(i64::signum));
     Ok(batch)
 }
+
+/// The rows of an input that takes none back, each as often as its weight says.
+/// # Errors
+/// `Internal` when rows are taken back: the planner refuses such inputs. As [`repeated`].
+pub(crate) fn append_only(batch: Batch) -> Result<Batch> {
+    if batch.weights.as_ref().is_some_and(|weights| weights.values().iter().any(|weight| *weight < 0)) {
+        return Err(Error::internal("an operator over event time is given rows that are taken back"));
+    }
+    repeated(batch)
+}

@@ -20,10 +20,13 @@ mod exchange;
 mod filter;
 mod group_aggregate;
 mod group_keys;
+mod interval_join;
 mod join;
 mod key_codec;
 mod keyed_runs;
 mod keyed_table;
+#[cfg(test)]
+mod lane_harness;
 mod local_time;
 mod lookup_join;
 mod normalize;
@@ -37,15 +40,18 @@ mod set_operation;
 mod sink_materialize;
 mod sort_order;
 mod stored_watermark;
+mod temporal_join;
 mod temporal_sort;
 #[cfg(test)]
 mod test_lanes;
+mod time_buckets;
 mod top_n;
 mod union;
 mod unnest;
 mod watermark;
 mod window_aggregate;
 mod window_bounds;
+mod window_join;
 mod window_top_n;
 
 pub use aggregate::{AggregateFactory, GroupAccumulator, GroupText};

@@ -31,7 +31,9 @@ impl SetOperationOperator {
     /// # Errors
     /// `User` for columns that cannot be compared.
     pub(crate) fn new(operation: &SetOperation, left: &SchemaRef, output: SchemaRef) -> Result<Self> {
-        let fields: Vec<_> = left.fields().iter().cloned().collect();
+        // A column that is never null on the left may be so on the right.
+        let fields: Vec<_> =
+            left.fields().iter().map(|field| std::sync::Arc::new(field.as_ref().clone().with_nullable(true))).collect();
         Ok(SetOperationOperator {
             operation: *operation,
             counts: KeyedTable::new("counts", &fields, ["left", "right"])?,

@@ -39,6 +39,13 @@ pub struct RankRange {
     pub end: Option<u64>,
 }
 
+impl RankRange {
+    /// The one rank that is kept, if it is one.
+    pub fn only(&self) -> Option<u64> {
+        self.end.filter(|end| *end == self.start)
+    }
+}
+
 /// The first rows of each partition. Without an order the first that came (`LIMIT`).
 ///
 /// Output: the input's columns, then the rank (BIGINT, not null) if `output_rank`. Changes come row by row: with rank each

@@ -60,6 +60,9 @@ impl QueryPlanner for StreamPlanner {
             let connector = table.definition.connector().and_then(|name| context.registry.connector(name));
             planned.push(Insert {
                 takes_updates: connector.is_some_and(|connector| connector.takes_updates),
+                takes_upserts: connector.is_some_and(|connector| connector.takes_upserts),
+                conflict: insert.conflict,
+                requires_conflict: context.settings.boolean("table.exec.sink.require-on-conflict"),
                 target: Arc::new(table.definition.clone()),
                 target_span: Some(insert.target_span),
                 columns: insert

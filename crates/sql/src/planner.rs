@@ -23,6 +23,7 @@ mod from_clause;
 mod function_registry;
 mod global_aggregate;
 mod group_aggregate;
+mod group_alias;
 mod group_window;
 mod grouping_sets;
 mod implicit_cast;
@@ -58,6 +59,7 @@ mod window_again;
 mod window_aggregate;
 mod window_call;
 mod window_function;
+mod window_groups;
 mod window_node;
 mod zone_cast;
 
@@ -112,6 +114,12 @@ pub struct Insert {
     pub span: Option<Span>,
     /// Whether the connector of the target can take rows back.
     pub takes_updates: bool,
+    /// Whether it keeps the last row of each PRIMARY KEY.
+    pub takes_upserts: bool,
+    /// `ON CONFLICT DO …`.
+    pub conflict: Option<thalweg_plan::Conflict>,
+    /// Whether a query with another key than the sink's must say what happens to conflicts.
+    pub requires_conflict: bool,
 }
 
 /// Plans a SELECT. The last node is a sink for the terminal.
@@ -176,6 +184,11 @@ fn with_place(finding: Diagnostic, query: &ast::Query) -> Diagnostic {
         && let Some(place) = span::find_grouping(query)
     {
         return finding.label(place, "here");
+    }
+    if finding.message == sort::OTHER_ORDER
+        && let Some(place) = span::find_order(query)
+    {
+        return finding.label(place, "another order");
     }
     finding.label_opt(span::of(query), "in this query")
 }

@@ -253,6 +253,7 @@ impl Session {
             target_span: create.name.span,
             columns: None,
             query: Box::new(query.clone()),
+            conflict: None,
             overwrite: false,
             span: parsed.span,
             text: parsed.text.clone(),

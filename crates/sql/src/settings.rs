@@ -48,6 +48,7 @@ pub const SETTINGS: &[SettingDefinition] = &[
     works("table.dml-sync", Boolean, Some("false"), "Run each INSERT to its end before the next statement."),
     works("table.local-time-zone", Text, Some("UTC"), "Time zone of the session, an IANA name."),
     works("table.exec.source.idle-timeout", Time, Some("0 ms"), "After this long without rows a partition no longer holds the watermark back; 0 is never."),
+    works("table.exec.sink.require-on-conflict", Boolean, Some("true"), "Whether an INSERT whose rows have another key than the sink's PRIMARY KEY must end with ON CONFLICT; if not, the last row of a key wins."),
     works("execution.runtime-mode", Enum(&["streaming", "batch", "automatic"]), Some("streaming"), "Only streaming runs; a bounded input ends the job."),
     works("execution.checkpointing.mode", Enum(&["EXACTLY_ONCE", "AT_LEAST_ONCE"]), Some("EXACTLY_ONCE"), "State is always exactly once; what a sink promises is its own option."),
 
@@ -103,7 +104,6 @@ pub const SETTINGS: &[SettingDefinition] = &[
     no_effect("table.exec.sink.keyed-shuffle", Enum(&["AUTO", "FORCE", "NONE"]), "Rows reach a sink by key where it needs that."),
     no_effect("table.exec.sink.not-null-enforcer", Enum(&["ERROR", "DROP"]), "A null in a NOT NULL column of a sink is an error."),
     no_effect("table.exec.sink.type-length-enforcer", Enum(&["IGNORE", "TRIM_PAD", "ERROR"]), "Declared lengths are not enforced."),
-    no_effect("table.exec.sink.require-on-conflict", Boolean, "ON CONFLICT does not run yet."),
     no_effect("table.exec.source.cdc-events-duplicate", Boolean, "Change formats do not run yet."),
     no_effect("table.exec.legacy-cast-behaviour", Text, "Casts follow the current rules."),
     no_effect("table.exec.rank.topn-cache-size", Integer, "Top-N keeps what it needs."),

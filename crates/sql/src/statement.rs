@@ -196,6 +196,8 @@ pub struct InsertStatement {
     /// The columns of `INSERT INTO t (a, b)`; `None` stands for all that can be written.
     pub columns: Option<Vec<(String, Span)>>,
     pub query: Box<ast::Query>,
+    /// `ON CONFLICT DO …`.
+    pub conflict: Option<thalweg_plan::Conflict>,
     pub overwrite: bool,
     pub span: Span,
     pub text: String,

@@ -2,6 +2,7 @@
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 use thalweg_core::{Code, Diagnostic, SourceText};
+use thalweg_plan::Conflict;
 
 use super::cursor::Cursor;
 use super::statement::is_query;
@@ -33,14 +34,13 @@ pub(super) fn parse_insert(cursor: &mut Cursor, source: &SourceText) -> Result<I
     }
     // sqlparser's query would take ON as nothing and stop there.
     let query = cursor.query()?;
-    if cursor.is_word("ON") && cursor.is_word_at(1, "CONFLICT") {
-        return Err(Diagnostic::error(Code::NOT_YET, "ON CONFLICT does not run yet").label(cursor.span(), "not yet"));
-    }
+    let conflict = parse_conflict(cursor)?;
     let insert = InsertStatement {
         target: target.value,
         target_span: target.span,
         columns,
         query,
+        conflict,
         overwrite,
         span: cursor.span_from(start),
         text: cursor.written_between(start..cursor.index),
@@ -52,6 +52,20 @@ pub(super) fn parse_insert(cursor: &mut Cursor, source: &SourceText) -> Result<I
             .help("list each column once")),
         None => Ok(insert),
     }
+}
+
+/// `ON CONFLICT DO DEDUPLICATE | NOTHING | ERROR`: what happens to several rows with one primary key.
+fn parse_conflict(cursor: &mut Cursor) -> Result<Option<Conflict>, Diagnostic> {
+    if !cursor.accept_words(&["ON", "CONFLICT"]) {
+        return Ok(None);
+    }
+    cursor.expect_words(&["DO"])?;
+    for (word, conflict) in [("DEDUPLICATE", Conflict::Deduplicate), ("NOTHING", Conflict::Nothing), ("ERROR", Conflict::Error)] {
+        if cursor.accept_word(word) {
+            return Ok(Some(conflict));
+        }
+    }
+    Err(cursor.expected("DEDUPLICATE, NOTHING or ERROR"))
 }
 
 fn duplicate<T: Clone>(columns: &[(String, T)]) -> Option<(String, T)> {

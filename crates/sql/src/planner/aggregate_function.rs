@@ -51,8 +51,12 @@ struct PlannedAggregate {
 
 impl PlannedAggregate {
     fn new(function: AggregateFunction, name: &str) -> Self {
-        // Lower case: DataFusion knows `COUNT(*)` by the name "count".
-        let name = name.to_lowercase();
+        let name = match function {
+            // In lower case DataFusion's binder would take them for its own window functions wherever OVER follows.
+            AggregateFunction::FirstValue | AggregateFunction::LastValue => name.to_uppercase(),
+            // It knows `COUNT(*)` by the name "count".
+            _ => name.to_lowercase(),
+        };
         PlannedAggregate { function, name, signature: Signature::user_defined(Volatility::Immutable) }
     }
 

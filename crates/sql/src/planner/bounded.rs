@@ -2,6 +2,11 @@
 
 use thalweg_core::TableDefinition;
 
+/// Whether the rows of `table` come as upserts by its PRIMARY KEY.
+pub(crate) fn gives_upserts(table: &TableDefinition) -> bool {
+    table.connector() == Some("upsert-kafka")
+}
+
 /// Whether reading `table` ends: files unless monitored, topics only with `scan.bounded.mode`, `datagen` with a row count.
 pub(crate) fn is_bounded(table: &TableDefinition) -> bool {
     let option = |name: &str| table.options.get(name);

@@ -22,7 +22,7 @@ use super::operator::{self, FlinkOperators};
 use super::type_name::SQL_TYPE;
 use super::unique_names::with_unique_names;
 use super::window_call::WindowCalls;
-use super::{PlannerInput, check, rewrite, subquery, system_time};
+use super::{PlannerInput, check, group_alias, rewrite, subquery, system_time};
 
 /// Binds queries against the tables of a session.
 pub(crate) struct Binder<'a> {
@@ -79,6 +79,10 @@ impl<'a> Binder<'a> {
         if !unknown.is_empty() {
             return Err(unknown);
         }
+        let hidden = self.names_of_select_list(&rewritten);
+        if !hidden.is_empty() {
+            return Err(hidden);
+        }
         let statement = ast::Statement::Query(Box::new(rewritten));
         self.planner()
             .sql_statement_to_plan(statement)
@@ -87,6 +91,20 @@ impl<'a> Binder<'a> {
             .and_then(subquery::prepare)
             .and_then(with_unique_names)
             .map_err(|error| vec![finding(&error, Some(query))])
+    }
+
+    /// Findings about names in GROUP BY and HAVING that would be looked up in the SELECT list.
+    fn names_of_select_list(&self, query: &ast::Query) -> Vec<Diagnostic> {
+        let candidates = group_alias::candidates(query);
+        let is_column = |candidate: &group_alias::Candidate| {
+            let probe = ast::Statement::Query(Box::new(candidate.probe.clone()));
+            match self.planner().sql_statement_to_plan(probe) {
+                Ok(_) => Some(true),
+                // Anything else that is wrong is found when the query itself is bound.
+                Err(error) => (finding(&error, None).code == Code::UNKNOWN_COLUMN).then_some(false),
+            }
+        };
+        candidates.iter().filter_map(|candidate| candidate.finding(is_column(candidate)?)).collect()
     }
 
     /// DataFusion's binder with our settings.

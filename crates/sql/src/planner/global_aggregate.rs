@@ -10,13 +10,17 @@ use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{Aggregate, EmptyRelation, Expr, LogicalPlan, Projection, lit};
 
-/// The plan without the columns that nobody reads: `optimise`, made safe for streams.
-pub(crate) fn optimise_keeping(plan: LogicalPlan, optimise: impl Fn(LogicalPlan) -> Result<LogicalPlan>) -> Result<LogicalPlan> {
-    let optimised = optimise(plan.clone())?;
+/// The plan without the columns that nobody reads: `optimise`, made safe for streams. Its second argument is whether constants
+/// stay among the columns of GROUP BY.
+pub(crate) fn optimise_keeping(
+    plan: LogicalPlan,
+    optimise: impl Fn(LogicalPlan, bool) -> Result<LogicalPlan>,
+) -> Result<LogicalPlan> {
+    let optimised = optimise(plan.clone(), false)?;
     if one_row_relations(&optimised) <= one_row_relations(&plan) {
         return Ok(optimised);
     }
-    optimise(plan.transform_up_with_subqueries(grouped_by_constant)?.data)
+    optimise(plan.transform_up_with_subqueries(grouped_by_constant)?.data, true)
 }
 
 fn one_row_relations(plan: &LogicalPlan) -> usize {

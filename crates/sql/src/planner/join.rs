@@ -95,9 +95,10 @@ impl Lowering<'_> {
         let keys = join_keys(&left, &right, conditions.keys.iter().map(|key| key.nulls_match));
         let (before, other) = (self.properties(left.relation.node), self.properties(right.relation.node));
         let (left_updating, right_updating) = (before.updating, other.updating);
-        let properties =
-            properties::of_regular_join(kind, &keys, (before, other), self.schema(left.relation.node).fields().len());
-        let node_schema = properties::joined_schema(self.schema(left.relation.node), self.schema(right.relation.node), kind);
+        let (left_schema, right_schema) = (self.schema(left.relation.node), self.schema(right.relation.node));
+        let properties = properties::of_regular_join(kind, &keys, (before, other), left_schema.fields().len());
+        let properties = properties::with_sure_key(properties, kind, left_schema, right_schema);
+        let node_schema = properties::joined_schema(left_schema, right_schema, kind);
         let edges = self.edges(&left, &right, null_aware);
         let join = Join { kind, keys, condition, null_aware, left_updating, right_updating };
         let node = self.add(NodeKind::Join(join), edges, node_schema, properties, place);

@@ -178,6 +178,10 @@ impl<'a> Lowering<'a> {
         origins.extend(WindowPart::ALL.map(Origin::Window));
         let kind = match window.call.kind {
             CallKind::Aligned { kind, offset_ms, .. } => PendingKind::Aligned(Window { kind, offset_ms, zone }),
+            CallKind::Session { .. } if self.properties(input.node).updating => {
+                return Err(not_yet("SESSION over rows that may be taken back", window.call.place)
+                    .help("TUMBLE, HOP and CUMULATE run over them; or open the sessions before rows are grouped or replaced"));
+            }
             CallKind::Session { gap_ms } => {
                 let key = |column| match input.origin_of_column(column) {
                     Some(Origin::Node(key)) => Ok(key),

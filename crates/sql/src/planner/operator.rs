@@ -3,6 +3,7 @@
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
@@ -94,8 +95,8 @@ impl Family {
     }
 }
 
-/// Refuses comparisons in IN and BETWEEN, branches of CASE, and queries of a UNION whose types have nothing in common.
-/// DataFusion would make them texts.
+/// Refuses comparisons in IN and BETWEEN, branches of CASE, and queries of a UNION whose types have nothing in common, which
+/// DataFusion would make texts; and elements of arrays before the first.
 pub(crate) fn check_plan(plan: &LogicalPlan) -> Result<()> {
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::Union(union) = node {
@@ -122,6 +123,7 @@ fn check_parts(expr: &Expr, schema: &DFSchema) -> Result<()> {
     let (what, parts): (&str, Vec<&Expr>) = match expr {
         Expr::InList(list) => ("IN", [&*list.expr].into_iter().chain(&list.list).collect()),
         Expr::Between(between) => ("BETWEEN", vec![&between.expr, &between.low, &between.high]),
+        Expr::ScalarFunction(call) if call.func.name() == "array_element" => return check_index(call),
         Expr::Case(case) => {
             ("CASE", case.when_then_expr.iter().map(|(_, then)| &**then).chain(case.else_expr.as_deref()).collect())
         }
@@ -138,6 +140,22 @@ fn check_parts(expr: &Expr, schema: &DFSchema) -> Result<()> {
             .label_opt(span::of_exprs(parts), "here")
             .help("CAST all of them to one type"),
     ))
+}
+
+/// `a[0]`: the first element of an array is `a[1]`.
+fn check_index(call: &ScalarFunction) -> Result<()> {
+    let index = match call.args.get(1) {
+        Some(Expr::Literal(value, _)) => value.cast_to(&DataType::Int64).ok(),
+        _ => None,
+    };
+    match index {
+        Some(ScalarValue::Int64(Some(index))) if index < 1 => Err(refuse(
+            Diagnostic::error(Code::BAD_ARGUMENTS, format!("an array has no element {index}"))
+                .label_opt(span::of_exprs(&call.args), "of this array")
+                .help("elements are counted from 1"),
+        )),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn have_common_family(types: impl Iterator<Item = DataType>) -> bool {

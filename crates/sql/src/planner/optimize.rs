@@ -42,8 +42,9 @@ pub(crate) fn optimise(plan: LogicalPlan) -> Result<LogicalPlan> {
     optimise_keeping(plan, drop_and_push)
 }
 
-fn drop_and_push(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
+/// `keeps_constants`: whether constants stay among the columns of GROUP BY.
+fn drop_and_push(plan: LogicalPlan, keeps_constants: bool) -> Result<LogicalPlan> {
+    let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
         Arc::new(OptimizeUnions::new()),
         Arc::new(SimplifyExpressions::new()),
         Arc::new(ReplaceDistinctWithAggregate::new()),
@@ -53,12 +54,14 @@ fn drop_and_push(plan: LogicalPlan) -> Result<LogicalPlan> {
         Arc::new(DecorrelateLateralJoin::new()),
         Arc::new(EqualKeys),
         Arc::new(EliminateDuplicatedExpr::new()),
-        Arc::new(EliminateGroupByConstant::new()),
         Arc::new(EliminateOuterJoin::new()),
         Arc::new(PushDownFilter::new()),
         Arc::new(VersionConditions),
         Arc::new(OptimizeProjections::new()),
     ];
+    if !keeps_constants {
+        rules.insert(0, Arc::new(EliminateGroupByConstant::new()));
+    }
     let context = OptimizerContext::new_with_config_options(Arc::new(config_options())).without_query_execution_start_time();
     let plan = Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {})?;
     subquery::check_none_left(&plan)?;

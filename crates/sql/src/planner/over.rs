@@ -9,7 +9,9 @@ use datafusion::logical_expr::{
     Expr as LogicalExpr, Window, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
 };
 use thalweg_core::{Code, Diagnostic, Span};
-use thalweg_plan::{AggregateCall, Frame, Input, NodeKind, Over, OverCall, OverOrder, Properties, StateLifetime, TimeKind};
+use thalweg_plan::{
+    AggregateCall, AggregateFunction, Frame, Input, NodeKind, Over, OverCall, OverOrder, Properties, StateLifetime, TimeKind,
+};
 
 use super::aggregate_function;
 use super::lower::{Lowering, by_keys, not_yet};
@@ -17,6 +19,7 @@ use super::ordered::{ordering, sort_keys};
 use super::rank::whole_number;
 use super::relation::{Origin, Relation};
 use super::span;
+use super::window_aggregate::separator;
 use super::window_call::interval_ms;
 use super::window_function::{self, WindowFunction};
 
@@ -140,14 +143,16 @@ fn call_of(expr: &LogicalExpr) -> Result<(&WindowExpr, &WindowFunctionParams), D
     }
 }
 
-/// The arguments that are columns: COUNT(1) counts rows, and the offset of LAG is a number.
+/// The arguments that are columns: COUNT(1) counts rows, the offset of LAG is a number, the separator of LISTAGG a text.
 fn arguments(call: &WindowExpr) -> impl Iterator<Item = &LogicalExpr> {
-    let is_lag =
-        matches!(&call.fun, WindowFunctionDefinition::WindowUDF(udf) if window_function::of(udf) == Some(WindowFunction::Lag));
+    let second_is_constant = match &call.fun {
+        WindowFunctionDefinition::WindowUDF(udf) => window_function::of(udf) == Some(WindowFunction::Lag),
+        WindowFunctionDefinition::AggregateUDF(udf) => aggregate_function::of(udf) == Some(AggregateFunction::ListAgg),
+    };
     let args = &call.params.args;
     let counts_rows =
         matches!(args.as_slice(), [LogicalExpr::Literal(value, _)] if !value.is_null() && call.fun.name() == "count");
-    args.iter().enumerate().filter(move |(index, _)| !counts_rows && !(is_lag && *index == 1)).map(|(_, arg)| arg)
+    args.iter().enumerate().filter(move |(index, _)| !counts_rows && !(second_is_constant && *index == 1)).map(|(_, arg)| arg)
 }
 
 fn over_call(
@@ -159,7 +164,8 @@ fn over_call(
 ) -> Result<OverCall, Diagnostic> {
     let name = call.fun.name().to_uppercase();
     if call.params.null_treatment.is_some() {
-        return Err(not_yet("IGNORE NULLS", place));
+        return Err(not_yet("IGNORE NULLS or RESPECT NULLS", place)
+            .help("leave it out: FIRST_VALUE and LAST_VALUE pass over nulls, LAG does not"));
     }
     let output = Arc::new(output.clone().with_name(&name));
     match &call.fun {
@@ -169,7 +175,7 @@ fn over_call(
                 argument: arguments.first().copied(),
                 filter,
                 distinct: call.params.distinct,
-                separator: (function == thalweg_plan::AggregateFunction::ListAgg).then(|| ",".to_string()),
+                separator: (function == AggregateFunction::ListAgg).then(|| separator(&call.params.args)).transpose()?,
                 output,
             })),
             None => Err(not_yet(&format!("{name} with OVER"), place)),
@@ -223,7 +229,15 @@ fn frame(frame: &WindowFrame, order: &OverOrder, place: Option<Span>) -> Result<
             };
             match (ms, order) {
                 (Some(ms), OverOrder::EventTime(_) | OverOrder::Arrival) => Ok(Frame::Range { preceding_ms: Some(ms) }),
-                _ => Err(not_yet("RANGE with a distance over an order that is not a time attribute", place)),
+                (None, OverOrder::EventTime(_) | OverOrder::Arrival) => {
+                    Err(Diagnostic::error(Code::BAD_ARGUMENTS, "a frame of RANGE reaches back days, hours, minutes or seconds")
+                        .label_opt(place, "another distance")
+                        .help("months differ in length: RANGE BETWEEN INTERVAL '30' DAY PRECEDING AND CURRENT ROW"))
+                }
+                (_, OverOrder::Columns(_)) => {
+                    Err(not_yet("RANGE with a distance over an order that is no time attribute", place)
+                        .help("order by the event time, or count rows: ROWS BETWEEN 10 PRECEDING AND CURRENT ROW"))
+                }
             }
         }
         (WindowFrameUnits::Groups, _) => Err(not_yet("a frame of GROUPS", place)),

@@ -3,8 +3,10 @@
 //! | input | order | becomes |
 //! |---|---|---|
 //! | rows of windows, never taken back, `window_start` and `window_end` in PARTITION BY | any | `WindowTopN` |
-//! | rows never taken back, `= 1`, number not used above | one time attribute | `Deduplicate` |
+//! | rows never taken back, `= 1` | one time attribute | `Deduplicate` |
 //! | any | any | `TopN` |
+//!
+//! Of `= n` the number is known: as in Flink, no node counts for it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::{WindowFunction as WindowExpr, WindowFunctionParams};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
-    BinaryExpr, Expr as LogicalExpr, Filter, LogicalPlan, Operator, Window, WindowFunctionDefinition,
+    BinaryExpr, Expr as LogicalExpr, Filter, LogicalPlan, Operator, Window, WindowFunctionDefinition, lit,
 };
 use thalweg_core::{Diagnostic, Span};
 use thalweg_plan::{
@@ -25,9 +27,13 @@ use thalweg_plan::{
 
 use super::lower::{Lowering, by_keys};
 use super::ordered::{ordering, sort_keys};
+use super::project::ProjectBuilder;
 use super::relation::{Origin, Relation};
 use super::span;
 use super::window_function::{self, WindowFunction};
+
+/// The name of the number's column in a node.
+const RANK_COLUMN: &str = "rank";
 
 /// A filter over a numbering, taken apart.
 struct RankFilter<'p> {
@@ -86,24 +92,43 @@ impl Lowering<'_> {
         let exprs: Vec<&LogicalExpr> = partition.chain(sorts.iter().map(|sort| &sort.expr)).collect();
         let (input, columns) = self.columns_for(input, &exprs, "a numbering")?;
         let (partition, order) = columns.split_at(columns.len() - sorts.len());
+        let known_number = parts.range.only().filter(|_| parts.function == RankFunction::RowNumber);
         let rank = Rank {
             function: parts.function,
             partition: partition.to_vec(),
             order: sort_keys(&sorts, order),
             range: parts.range,
-            is_used,
+            is_used: is_used && known_number.is_none(),
             place: span::of_expr(&window.window_expr[0]),
         };
         let mut relation = self.rank(&input, &rank);
         // The logical columns are those of the window: the input's, then the number. Nobody reads a number that is not there.
         relation.origins = input.origins.clone();
-        let position = if is_used { self.schema(relation.node).fields().len() - 1 } else { 0 };
+        let position = match known_number {
+            _ if !is_used => 0,
+            None => self.schema(relation.node).fields().len() - 1,
+            Some(number) => self.add_number(&mut relation, number)?,
+        };
         relation.origins.push(Origin::Node(position));
         relation.schema = window.schema.clone();
         match conjunction(parts.rest) {
             Some(predicate) => self.filter(relation, &predicate).map(Some),
             None => Ok(Some(relation)),
         }
+    }
+
+    /// Puts a number that all rows have behind the columns of `relation`; returns its position.
+    fn add_number(&mut self, relation: &mut Relation, number: u64) -> Result<usize, Diagnostic> {
+        let mut project = ProjectBuilder::default();
+        for column in 0..self.schema(relation.node).fields().len() {
+            let name = self.schema(relation.node).field(column).name().clone();
+            project.push_column(self, relation.node, column, &name);
+        }
+        let number: LogicalExpr = lit(i64::try_from(number).unwrap_or(i64::MAX));
+        let number = self.expression(relation, &number, "a numbering")?;
+        let position = project.push(self, relation.node, number, RANK_COLUMN);
+        relation.node = project.add(self, relation.node);
+        Ok(position)
     }
 
     /// Adds the node for a rank over a relation without a pending window. The input's columns come first.
@@ -113,12 +138,13 @@ impl Lowering<'_> {
         let schema = self.schema(node).clone();
         let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
         if rank.is_used {
-            fields.push(Arc::new(Field::new("rank", DataType::Int64, false)));
+            fields.push(Arc::new(Field::new(RANK_COLUMN, DataType::Int64, false)));
         }
         let rank_column = rank.is_used.then(|| fields.len() - 1);
         let output = Arc::new(Schema::new(fields));
-        let one = rank.range == RankRange { start: 1, end: Some(1) } && rank.function == RankFunction::RowNumber;
-        let numbered_key = |partition: &[usize]| match (one, rank_column) {
+        let only = rank.range.only().filter(|_| rank.function == RankFunction::RowNumber);
+        let is_first = only == Some(1);
+        let numbered_key = |partition: &[usize]| match (only.is_some(), rank_column) {
             (true, _) => Some(partition.to_vec()),
             (false, Some(rank_column)) if rank.function == RankFunction::RowNumber => {
                 Some(partition.iter().copied().chain([rank_column]).collect())
@@ -129,6 +155,8 @@ impl Lowering<'_> {
             (Some(window), _) => {
                 let partition: Vec<usize> =
                     rank.partition.iter().copied().filter(|column| ![window.start, window.end].contains(column)).collect();
+                // In the order of the operator's keys: the lane of a row is that of its state.
+                let keys = partition.iter().copied().chain([window.start, window.end]).collect();
                 let after = Properties {
                     upsert_key: numbered_key(&rank.partition),
                     state: StateLifetime::UntilWatermark { ms: 0 },
@@ -141,11 +169,11 @@ impl Lowering<'_> {
                     order: rank.order.clone(),
                     range: rank.range,
                     output_rank: rank.is_used,
-                    newest_first: one && !rank.is_used && self.is_newest_of_window(node, &rank.order),
+                    newest_first: is_first && self.is_newest_of_window(node, &rank.order),
                 };
-                (NodeKind::WindowTopN(top), rank.partition.clone(), after)
+                (NodeKind::WindowTopN(top), keys, after)
             }
-            (None, Some((time_column, keep))) if one && !rank.is_used && !properties.updating => {
+            (None, Some((time_column, keep))) if is_first && !properties.updating => {
                 let after = Properties {
                     updating: keep == Keep::Last,
                     upsert_key: Some(rank.partition.clone()),

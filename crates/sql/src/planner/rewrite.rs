@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, ExactNumberInfo, Expr, GroupByExpr, Ident, LimitClause, ObjectName, Query, Select, SelectItem, Spanned,
-    TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
+    CastKind, DataType, ExactNumberInfo, Expr, Function, GroupByExpr, Ident, LimitClause, ObjectName, Query, Select, SelectItem,
+    Spanned, TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -20,7 +20,7 @@ use super::{from_clause, group_window, interval, set_operation, subquery, unique
 /// - INTERSECT, EXCEPT, UNNEST, USING and NATURAL become calls in FROM, see [`super::from_call`];
 /// - columns of one name in a subquery get numbers;
 /// - `(a, b) IN (SELECT …)` becomes EXISTS;
-/// - GROUPING_ID is GROUPING of several columns;
+/// - GROUPING_ID is GROUPING of several columns, and both are BIGINT;
 /// - the values of a VALUES column are of one type;
 /// - FETCH becomes LIMIT.
 ///
@@ -99,8 +99,11 @@ impl VisitorMut for Rewrite<'_> {
                 *expr = cast_text(number.clone(), place, DataType::Double(ExactNumberInfo::None));
             }
             Expr::Interval(interval) => interval::normalise(interval),
-            Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("GROUPING_ID") => {
+            Expr::Function(function) if is_grouping(function) => {
                 function.name = ObjectName::from(vec![Ident::with_span(Spanned::span(&function.name), "GROUPING")]);
+                let grouping = Box::new(Expr::Function(function.clone()));
+                let data_type = DataType::BigInt(None);
+                *expr = Expr::Cast { kind: CastKind::Cast, expr: grouping, data_type, array: false, format: None };
             }
             _ => {}
         }
@@ -123,6 +126,10 @@ fn name_items(items: &mut [SelectItem]) {
         let unique = unique_names::unique(&name, &mut taken);
         *item = SelectItem::ExprWithAlias { expr, alias: Ident { value: unique, quote_style: Some('`'), span: place } };
     }
+}
+
+fn is_grouping(function: &Function) -> bool {
+    ["GROUPING", "GROUPING_ID"].iter().any(|name| function.name.to_string().eq_ignore_ascii_case(name))
 }
 
 /// `FETCH FIRST n ROWS ONLY` is LIMIT n; without a number it is one row.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::Schema;
 use datafusion::common::Result;
 use datafusion::logical_expr::{Extension, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{SetExpr, SetOperator, SetQuantifier};
@@ -85,7 +86,13 @@ impl Lowering<'_> {
             state: StateLifetime::Forever,
             bounded: before.bounded && other.bounded,
         };
-        let node_schema = self.schema(left).clone();
+        // Rows of both sides are kept, though only those of the left one come out.
+        let (left_fields, right_fields) = (self.schema(left).fields(), self.schema(right).fields());
+        let fields = left_fields.iter().zip(right_fields).map(|(field, other)| {
+            let nullable = field.is_nullable() || other.is_nullable();
+            field.as_ref().clone().with_nullable(nullable)
+        });
+        let node_schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let edges = [left, right].map(|node| Input { node, exchange: Exchange::Hash(columns.clone()) });
         let kind = NodeKind::SetOperation(SetOperation { kind: operation.kind, all: operation.all });
         let node = self.add(kind, edges.to_vec(), node_schema, properties, None);

@@ -13,7 +13,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::sql::sqlparser::ast;
 use thalweg_core::{Code, Column, Diagnostic, Span, TableDefinition};
-use thalweg_plan::{Exchange, Input, NodeKind, Properties, SinkNode, SinkTarget, StateLifetime};
+use thalweg_plan::{Conflict, Exchange, Input, NodeKind, Properties, SinkMaterialize, SinkNode, SinkTarget, StateLifetime};
 
 use super::context::Binder;
 use super::error::{finding, unknown_column};
@@ -28,7 +28,7 @@ use super::{Insert, PlannerInput, optimize, span};
 pub(crate) fn add_result(lowering: &mut Lowering, relation: Relation) -> Result<(), Diagnostic> {
     let names: Vec<String> = relation.schema.fields().iter().map(|field| field.name().clone()).collect();
     let node = lowering.settle(relation, &names)?;
-    add_sink(lowering, node, "result".to_string(), SinkTarget::Result, None);
+    add_sink(lowering, (node, Exchange::Forward), "result".to_string(), SinkTarget::Result, None);
     Ok(())
 }
 
@@ -40,6 +40,7 @@ pub(crate) fn add_table(lowering: &mut Lowering, relation: Relation, insert: &In
     if lowering.properties(node).updating && !insert.takes_updates {
         return Err(takes_no_updates(lowering, node, insert));
     }
+    let (node, exchange) = if insert.takes_upserts { upserts(lowering, node, insert)? } else { (node, Exchange::Forward) };
     let taken: HashSet<&str> = lowering
         .plan
         .nodes
@@ -53,7 +54,7 @@ pub(crate) fn add_table(lowering: &mut Lowering, relation: Relation, insert: &In
         .map(|number: usize| if number == 1 { target.name.clone() } else { format!("{}-{number}", target.name) })
         .find(|candidate| !taken.contains(candidate.as_str()))
         .expect("numbers do not run out");
-    add_sink(lowering, node, sink_id, SinkTarget::Table(Box::new((**target).clone())), insert.span);
+    add_sink(lowering, (node, exchange), sink_id, SinkTarget::Table(Box::new((**target).clone())), insert.span);
     Ok(())
 }
 
@@ -81,10 +82,73 @@ fn takes_no_updates(lowering: &Lowering, node: usize, insert: &Insert) -> Diagno
     )
 }
 
-fn add_sink(lowering: &mut Lowering, node: usize, sink_id: String, target: SinkTarget, place: Option<Span>) {
+/// Makes sure that a sink of upserts gets at most one row for each PRIMARY KEY, all changes of a key in one lane.
+fn upserts(lowering: &mut Lowering, node: usize, insert: &Insert) -> Result<(usize, Exchange), Diagnostic> {
+    let target = &insert.target;
+    let names: Vec<&str> = target.writable_columns().map(Column::name).collect();
+    let keys: Vec<usize> = target.primary_key.iter().filter_map(|key| names.iter().position(|name| name == key)).collect();
+    let properties = lowering.properties(node).clone();
+    let is_same = properties.upsert_key.as_ref().is_some_and(|upsert_key| {
+        upsert_key.iter().all(|column| keys.contains(column)) && keys.iter().all(|key| upsert_key.contains(key))
+    });
+    let exchange = super::lower::by_keys(&keys);
+    if is_same && insert.conflict.is_none() {
+        return Ok((node, exchange));
+    }
+    let conflict = match insert.conflict {
+        Some(conflict) => conflict,
+        // Rows that are never taken back replace each other as they come, as in Flink.
+        None if !properties.updating => return Ok((node, exchange)),
+        None if insert.requires_conflict => return Err(other_key(lowering, node, insert)),
+        None => Conflict::Deduplicate,
+    };
+    let schema = lowering.schema(node).clone();
+    let after = Properties {
+        updating: true,
+        upsert_key: Some(keys.clone()),
+        time_attributes: vec![],
+        window: None,
+        state: StateLifetime::Forever,
+        bounded: properties.bounded,
+    };
+    let kind = NodeKind::SinkMaterialize(SinkMaterialize { keys, conflict });
+    let edge = Input { node, exchange };
+    Ok((lowering.add(kind, vec![edge], schema, after, insert.span), Exchange::Forward))
+}
+
+fn other_key(lowering: &Lowering, node: usize, insert: &Insert) -> Diagnostic {
+    let schema = lowering.schema(node);
+    let query_key = match &lowering.properties(node).upsert_key {
+        Some(key) => {
+            format!("({})", key.iter().map(|column| schema.field(*column).name().as_str()).collect::<Vec<_>>().join(", "))
+        }
+        None => "not known".to_string(),
+    };
+    Diagnostic::error(
+        Code::SINK_CHANGELOG,
+        format!(
+            "the PRIMARY KEY of sink \"{}\" is ({}), the key of the query's rows is {query_key}",
+            insert.target.name,
+            insert.target.primary_key.join(", ")
+        ),
+    )
+    .label_opt(insert.target_span, "several rows may have one key here")
+    .help(
+        "end the INSERT with ON CONFLICT DO DEDUPLICATE (the last row of a key wins), DO NOTHING (the first) or DO ERROR;\n\
+         or give the sink the query's key",
+    )
+}
+
+fn add_sink(
+    lowering: &mut Lowering,
+    (node, exchange): (usize, Exchange),
+    sink_id: String,
+    target: SinkTarget,
+    place: Option<Span>,
+) {
     let schema = lowering.schema(node).clone();
     let properties = Properties { state: StateLifetime::Stateless, ..lowering.properties(node).clone() };
-    let edge = Input { node, exchange: Exchange::Forward };
+    let edge = Input { node, exchange };
     lowering.add(NodeKind::Sink(SinkNode { sink_id, target }), vec![edge], schema, properties, place);
 }
 

@@ -15,6 +15,9 @@ use super::rank::{Rank, whole_number};
 use super::relation::Relation;
 use super::span;
 
+/// The message about an ORDER BY without LIMIT that no watermark ever completes.
+pub(crate) const OTHER_ORDER: &str = "a stream without an end can be ordered by its event time only, ascending";
+
 impl Lowering<'_> {
     pub(crate) fn sort(&mut self, sort: &Sort) -> Result<Relation, Diagnostic> {
         let (relation, order) = self.sorted_input(sort)?;
@@ -33,12 +36,9 @@ impl Lowering<'_> {
                 let node = self.add(kind, vec![edge], schema, properties, place);
                 Ok(Relation { node, ..relation })
             }
-            Some(_) => Err(Diagnostic::error(
-                Code::NOT_IN_FLINK,
-                "a stream without an end can be ordered by its event time only, ascending",
-            )
-            .label_opt(place, "another order")
-            .help("add LIMIT for the first rows of any order; or order the rows where they are read")),
+            Some(_) => Err(Diagnostic::error(Code::NOT_IN_FLINK, OTHER_ORDER)
+                .label_opt(place, "another order")
+                .help("add LIMIT for the first rows of any order; or order the rows where they are read")),
         }
     }
 

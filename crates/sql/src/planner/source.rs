@@ -3,18 +3,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DFSchemaRef};
 use datafusion::logical_expr::{Expr as LogicalExpr, cast};
 use datafusion::sql::planner::PlannerContext;
 use thalweg_core::{Code, ColumnKind, Diagnostic, ScanField, TableDefinition};
-use thalweg_plan::{NodeKind, Properties, SourceNode, StateLifetime, TimeAttribute, TimeKind, Watermark};
+use thalweg_plan::{Input, NodeKind, Normalize, Properties, SourceNode, StateLifetime, TimeAttribute, TimeKind, Watermark};
 
-use super::bounded::is_bounded;
+use super::bounded::{gives_upserts, is_bounded};
 use super::context::Binder;
 use super::error::finding;
-use super::lower::Lowering;
+use super::lower::{Lowering, by_keys};
 use super::{PlannerInput, check, expression, optimize, rewrite};
 
 /// Computed columns may name computed columns; a chain longer than this is a circle.
@@ -62,11 +62,16 @@ impl Lowering<'_> {
             return Ok(built.clone());
         }
         let (table, needed) = self.needed.get(name).cloned().expect("all scans were collected");
+        let is_upserts = gives_upserts(&table);
+        let mut needed = needed;
+        if is_upserts {
+            needed.extend(table.columns.iter().enumerate().filter(|(_, column)| is_key(&table, column.name())).map(|(at, _)| at));
+        }
         let scan = TableScan::new(self.input, &table, needed)?;
         let columns: Vec<usize> = scan.columns.iter().copied().collect();
         let (fields, raw) = scan.decoded()?;
         let project = scan.project(&raw)?;
-        let schema: SchemaRef = Arc::new(Schema::new(
+        let rows: SchemaRef = Arc::new(Schema::new(
             columns
                 .iter()
                 .zip(&project)
@@ -80,6 +85,11 @@ impl Lowering<'_> {
                 })
                 .collect::<Vec<_>>(),
         ));
+        // Of a deletion only the key is there.
+        let schema = match is_upserts {
+            true => Arc::new(Schema::new(rows.fields().iter().map(|field| freed(&table, field)).collect::<Vec<_>>())),
+            false => rows.clone(),
+        };
         let watermark = scan.watermark(&columns, &schema)?;
         let properties = Properties {
             updating: false,
@@ -93,10 +103,37 @@ impl Lowering<'_> {
             bounded: is_bounded(&table),
         };
         let kind = NodeKind::Source(SourceNode { table: (*table).clone(), fields, project, watermark });
-        let node = self.add(kind, vec![], schema, properties, None);
+        let time_attributes = properties.time_attributes.clone();
+        let bounded = properties.bounded;
+        let mut node = self.add(kind, vec![], schema, properties, None);
+        if is_upserts {
+            let keys: Vec<usize> = (0..rows.fields().len()).filter(|column| is_key(&table, rows.field(*column).name())).collect();
+            let properties = Properties {
+                updating: true,
+                upsert_key: Some(keys.clone()),
+                time_attributes,
+                window: None,
+                state: StateLifetime::Forever,
+                bounded,
+            };
+            let edge = Input { node, exchange: by_keys(&keys) };
+            node = self.add(NodeKind::Normalize(Normalize { keys }), vec![edge], rows, properties, None);
+        }
         let built = BuiltSource { node, columns };
         self.sources.insert(name.to_string(), built.clone());
         Ok(built)
+    }
+}
+
+fn is_key(table: &TableDefinition, name: &str) -> bool {
+    table.primary_key.iter().any(|key| key == name)
+}
+
+/// A field of a table of upserts, which may be null where it is not of the key.
+fn freed(table: &TableDefinition, field: &FieldRef) -> FieldRef {
+    match is_key(table, field.name()) {
+        true => field.clone(),
+        false => Arc::new(field.as_ref().clone().with_nullable(true)),
     }
 }
 
@@ -181,7 +218,10 @@ impl<'a> TableScan<'a> {
             .iter()
             .filter(|column| names.contains(column.name()))
             .filter_map(|column| match &column.kind {
-                ColumnKind::Physical => Some(ScanField::Physical(column.field.clone())),
+                ColumnKind::Physical => Some(ScanField::Physical(match gives_upserts(self.table) {
+                    true => freed(self.table, &column.field),
+                    false => column.field.clone(),
+                })),
                 ColumnKind::Metadata { key, .. } => Some(ScanField::Metadata { key: key.clone(), field: column.field.clone() }),
                 ColumnKind::Computed { .. } => None,
             })

@@ -130,6 +130,24 @@ pub(crate) fn find_grouping(query: &ast::Query) -> Option<Span> {
     }
 }
 
+/// The place of the ORDER BY of `query`, or of the first one within it.
+pub(crate) fn find_order(query: &ast::Query) -> Option<Span> {
+    struct Search;
+    impl Visitor for Search {
+        type Break = Span;
+        fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<Span> {
+            match query.order_by.as_ref().and_then(of) {
+                Some(span) => ControlFlow::Break(span),
+                None => ControlFlow::Continue(()),
+            }
+        }
+    }
+    match query.visit(&mut Search) {
+        ControlFlow::Break(span) => Some(span),
+        ControlFlow::Continue(()) => None,
+    }
+}
+
 /// The place of the first WHERE or HAVING condition of `query`.
 pub(crate) fn find_condition(query: &ast::Query) -> Option<Span> {
     struct Search;

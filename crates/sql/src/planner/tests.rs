@@ -149,6 +149,9 @@ impl Session {
                 query: parse_query(sql),
                 span: None,
                 takes_updates: false,
+                takes_upserts: false,
+                conflict: None,
+                requires_conflict: true,
             })
             .collect();
         self.planned("", |input| plan_inserts(input, &inserts))

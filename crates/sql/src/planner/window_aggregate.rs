@@ -16,6 +16,7 @@ use super::aggregate_function;
 use super::lower::{Lowering, by_keys, not_yet};
 use super::project::ProjectBuilder;
 use super::relation::{Origin, PendingKind, PendingWindow, Relation, WindowPart};
+use super::window_again::{Earlier, instant_of};
 use super::window_call::not_multiple;
 use super::window_node::{CallKind, window_fields};
 use super::{span, text};
@@ -41,14 +42,23 @@ impl Lowering<'_> {
         let groups_by =
             |part: WindowPart| aggregate.group_expr.iter().any(|group| relation.origin_of(group) == Some(Origin::Window(part)));
         let pending = match &relation.window {
-            Some(pending) if groups_by(WindowPart::Start) && groups_by(WindowPart::End) => pending.clone(),
-            _ => match self.attached_window(&relation, aggregate) {
-                Some(pending) => pending,
-                None if self.is_over_earlier_window(&relation, aggregate) => return Err(over_earlier_window(place)),
-                None => return self.group_aggregate(relation, aggregate, place),
+            Some(pending) if groups_by(WindowPart::Start) && groups_by(WindowPart::End) => {
+                check_multiple(pending)?;
+                let pending = pending.clone();
+                if !self.fits_slices(&relation, aggregate) {
+                    return self.groups_of_pending(relation, &pending, aggregate, place);
+                }
+                pending
+            }
+            _ => match self.earlier_window(&relation, aggregate) {
+                Earlier::None => return self.group_aggregate(relation, aggregate, place),
+                Earlier::Lost => return Err(over_earlier_window(place)),
+                Earlier::Bounds(bounds) if !self.fits_slices(&relation, aggregate) => {
+                    return self.groups_of_windows(&relation, bounds, aggregate, (0, place));
+                }
+                Earlier::Bounds(bounds) => instant_of(bounds),
             },
         };
-        check_multiple(&pending)?;
 
         let mut inputs = InputColumns::new(&relation, aggregate);
         let mut groups = vec![];
@@ -71,12 +81,7 @@ impl Lowering<'_> {
         let mut calls = vec![];
         for (index, call) in aggregate.aggr_expr.iter().enumerate() {
             let output = aggregate.schema.field(first_call + index);
-            let planned = self.call(call, output, &mut inputs)?;
-            if !runs_in_windows(planned.function) {
-                let what = format!("the aggregate function {} over a window", planned.function.name());
-                return Err(not_yet(&what, span::of_expr(call)).help("COUNT, SUM, AVG, MIN and MAX run over windows"));
-            }
-            calls.push(planned);
+            calls.push(self.call(call, output, &mut inputs)?);
         }
         let time_column = inputs.pass(self, pending.time_column);
         let node = inputs.finish(self);
@@ -216,35 +221,20 @@ impl Lowering<'_> {
             argument,
             filter,
             distinct,
-            separator: (function == AggregateFunction::ListAgg).then(|| separator(&params)).transpose()?,
+            separator: (function == AggregateFunction::ListAgg).then(|| separator(&params.args)).transpose()?,
             output: Arc::new(output.clone().with_name(call_name(function, &params))),
         })
-    }
-
-    /// Whether both ends of the windows of an inner query are among the groups: Flink makes a window aggregate of that.
-    fn is_over_earlier_window(&self, relation: &Relation, aggregate: &Aggregate) -> bool {
-        let groups_by = |part: Option<usize>| {
-            let is_part = |group| matches!(relation.origin_of(group), Some(Origin::Node(column)) if Some(column) == part);
-            part.is_some() && aggregate.group_expr.iter().any(is_part)
-        };
-        let window = self.properties(relation.node).window.as_ref();
-        relation.window.is_none() && window.is_some_and(|window| groups_by(window.start) && groups_by(window.end))
     }
 }
 
 fn over_earlier_window(place: Option<thalweg_core::Span>) -> Diagnostic {
-    not_yet("a GROUP BY over the windows of an inner query", place)
-        .help("group by both window_start and window_end of a TUMBLE, HOP or CUMULATE window in FROM")
-}
-
-fn runs_in_windows(function: AggregateFunction) -> bool {
-    use AggregateFunction::{Avg, Count, Max, Min, Sum};
-    matches!(function, Count | Sum | Avg | Min | Max)
+    not_yet("a GROUP BY over windows of an inner query of which window_time is gone", place)
+        .help("select window_time as well in the inner query; or group by the window where it is made")
 }
 
 /// The second argument of LISTAGG, a comma without one.
-fn separator(params: &AggregateFunctionParams) -> Result<String, Diagnostic> {
-    match params.args.get(1) {
+pub(crate) fn separator(args: &[LogicalExpr]) -> Result<String, Diagnostic> {
+    match args.get(1) {
         None => Ok(",".to_string()),
         Some(LogicalExpr::Literal(ScalarValue::Utf8(Some(text)), _)) => Ok(text.clone()),
         Some(other) => Err(Diagnostic::error(Code::BAD_ARGUMENTS, "the separator of LISTAGG is a text in quotes")

@@ -156,11 +156,13 @@ impl Lowering<'_> {
         let condition = self.pair_condition(&left.relation, &right.relation, conditions.rest)?;
         let keys = join_keys(&left, &right, conditions.keys.iter().map(|key| key.nulls_match));
         let before = (self.properties(left.relation.node), self.properties(right.relation.node));
-        let width = self.schema(left.relation.node).fields().len();
+        let (left_schema, right_schema) = (self.schema(left.relation.node), self.schema(right.relation.node));
+        let width = left_schema.fields().len();
         // How far the newest row of one side may be ahead of one that it still meets.
         let state = StateLifetime::UntilWatermark { ms: upper_ms.max(lower_ms.saturating_neg()).max(0) };
         let properties = properties::of_timed_join(kind, &keys, before, (width, state));
-        let node_schema = properties::joined_schema(self.schema(left.relation.node), self.schema(right.relation.node), kind);
+        let properties = properties::with_sure_key(properties, kind, left_schema, right_schema);
+        let node_schema = properties::joined_schema(left_schema, right_schema, kind);
         let edges = self.edges(&left, &right, false);
         let (left_time, right_time) = (left.extra[0], right.extra[0]);
         let join = IntervalJoin { kind, keys, left_time, right_time, lower_ms, upper_ms, condition };

@@ -61,6 +61,18 @@ pub(super) fn of_timed_join(
     }
 }
 
+/// Takes the upsert key back where it may consist of nulls alone: a FULL join may have two such rows, one without a match on
+/// each side.
+pub(super) fn with_sure_key(properties: Properties, kind: JoinKind, left: &SchemaRef, right: &SchemaRef) -> Properties {
+    let is_never_null = |column: &usize| {
+        let width = left.fields().len();
+        let field = if *column < width { left.field(*column) } else { right.field(*column - width) };
+        !field.is_nullable()
+    };
+    let upsert_key = properties.upsert_key.filter(|key| kind != JoinKind::Full || key.iter().any(is_never_null));
+    Properties { upsert_key, ..properties }
+}
+
 /// The columns that name a row of the join.
 ///
 /// Where each row of one side meets at most one of the other, the key of the one side is enough; otherwise it takes both.

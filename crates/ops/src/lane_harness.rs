@@ -1,0 +1,245 @@
+//! A little runtime for tests: one operator in several lanes behind exchanges, with checkpoints and restarts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType, UInt16Type};
+use thalweg_core::{Batch, Epoch, EventTime, LaneId, key_groups_of_lane};
+use thalweg_plan::{Node, NodeKind, OperatorId, Properties};
+use thalweg_state::{SlotChange, SlotId, StatePart};
+
+use crate::{Operator, OperatorContext, Output, build, partition_by_lane};
+
+pub(crate) const BATCH_ROWS: usize = 3;
+
+/// What is stored of one lane's operator.
+type Store = BTreeMap<SlotId, Vec<RecordBatch>>;
+
+pub(crate) struct Lanes {
+    node: Node,
+    inputs: Vec<SchemaRef>,
+    /// The columns by which each input comes to the lanes.
+    exchanges: Vec<Vec<usize>>,
+    operators: Vec<Box<dyn Operator>>,
+    stores: Vec<Store>,
+    ports: Vec<EventTime>,
+    /// The watermark that was sent on.
+    pub(crate) sent: EventTime,
+    /// Output, with the watermark that was sent on before it.
+    pub(crate) output: Vec<(Batch, EventTime)>,
+    late_rows_before: u64,
+}
+
+impl Lanes {
+    pub(crate) fn new(kind: NodeKind, output: SchemaRef, inputs: Vec<SchemaRef>, exchanges: Vec<Vec<usize>>) -> Self {
+        let id = OperatorId("node".to_string());
+        let ports = vec![EventTime::MIN; inputs.len()];
+        let mut lanes = Lanes {
+            node: Node { id, kind, inputs: vec![], schema: output, properties: Properties::default(), span: None },
+            inputs,
+            exchanges,
+            operators: vec![],
+            stores: vec![],
+            ports,
+            sent: EventTime::MIN,
+            output: vec![],
+            late_rows_before: 0,
+        };
+        lanes.start(1);
+        lanes
+    }
+
+    fn start(&mut self, lanes: u32) {
+        let operator = |lane| {
+            let key_groups = key_groups_of_lane(lane, lanes);
+            let context = OperatorContext { lane: LaneId(lane), lanes, key_groups, batch_rows: BATCH_ROWS };
+            build(&self.node, &self.inputs, &context).unwrap()
+        };
+        self.operators = (0..lanes).map(operator).collect();
+        self.stores = vec![Store::new(); lanes as usize];
+    }
+
+    pub(crate) fn batch(&mut self, port: usize, batch: &Batch) {
+        let shares = partition_by_lane(batch, &self.exchanges[port], self.operators.len() as u32).unwrap();
+        for (lane, share) in shares.into_iter().enumerate() {
+            if let Some(share) = share {
+                let mut out = Output::default();
+                self.operators[lane].on_batch(port, share, &mut out).unwrap();
+                self.collect(lane, out);
+            }
+        }
+    }
+
+    pub(crate) fn watermark(&mut self, port: usize, watermark: EventTime) {
+        self.ports[port] = self.ports[port].max(watermark);
+        let watermark = self.ports[port];
+        let least = self.ports.iter().copied().min().unwrap();
+        for lane in 0..self.operators.len() {
+            let mut out = Output::default();
+            self.operators[lane].on_watermark(port, watermark, &mut out).unwrap();
+            self.collect(lane, out);
+        }
+        for operator in &self.operators {
+            let send_on = operator.output_watermark(least);
+            assert!(send_on <= least, "an operator does not run ahead");
+            self.sent = self.sent.max(send_on);
+        }
+    }
+
+    fn collect(&mut self, lane: usize, mut out: Output) {
+        loop {
+            for batch in out.batches.drain(..) {
+                assert!(batch.num_rows() <= BATCH_ROWS, "output comes in small batches");
+                assert_eq!(batch.schema(), self.node.schema);
+                self.output.push((batch, self.sent));
+            }
+            if !self.operators[lane].resume(&mut out).unwrap() {
+                assert!(out.batches.is_empty());
+                return;
+            }
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        for (operator, store) in self.operators.iter_mut().zip(&mut self.stores) {
+            for (slot, change) in operator.snapshot(Epoch(1)).unwrap().changes {
+                match change {
+                    SlotChange::Replace(batch) => {
+                        store.insert(slot, vec![batch]);
+                    }
+                    SlotChange::Merge(batch) => store.get_mut(&slot).expect("a merge follows a replace").push(batch),
+                    SlotChange::Drop => {
+                        store.remove(&slot).expect("what is dropped was stored");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Checkpoints, throws the operators away and starts with `lanes` lanes.
+    pub(crate) fn restart(&mut self, lanes: u32) {
+        self.restart_behind(lanes);
+        for port in 0..self.ports.len() {
+            self.watermark(port, self.ports[port]);
+        }
+    }
+
+    /// As [`Lanes::restart`], but the sources do not send their watermarks again.
+    pub(crate) fn restart_behind(&mut self, lanes: u32) {
+        self.checkpoint();
+        self.late_rows_before = self.late_rows();
+        let stores = std::mem::take(&mut self.stores);
+        let is_rescaled = lanes as usize != self.operators.len();
+        self.start(lanes);
+        for lane in 0..lanes as usize {
+            let groups = key_groups_of_lane(lane as u32, lanes);
+            let reduce = |batch: &RecordBatch| {
+                let mask = batch.column(0).as_primitive::<UInt16Type>().iter().map(|group| group.map(|g| groups.contains(&g)));
+                filter_record_batch(batch, &mask.collect()).unwrap()
+            };
+            // As the store gives them: slot by slot, lane by lane, without what is empty.
+            let mut slots: Vec<(&SlotId, usize, &Vec<RecordBatch>)> = vec![];
+            for (number, store) in stores.iter().enumerate() {
+                slots.extend(store.iter().map(|(slot, batches)| (slot, number, batches)));
+            }
+            slots.sort_by_key(|(slot, number, _)| (*slot, *number));
+            let parts = slots.into_iter().filter_map(|(slot, _, batches)| {
+                let batches: Vec<RecordBatch> = batches.iter().map(reduce).filter(|batch| batch.num_rows() > 0).collect();
+                (!batches.is_empty()).then(|| StatePart { slot: slot.clone(), batches })
+            });
+            self.operators[lane].restore(parts.collect()).unwrap();
+            if is_rescaled {
+                self.operators[lane].mark_all_dirty();
+            } else {
+                self.stores[lane] = stores[lane].clone();
+            }
+        }
+    }
+
+    pub(crate) fn late_rows(&self) -> u64 {
+        self.late_rows_before + self.operators.iter().map(|operator| operator.metrics().late_rows).sum::<u64>()
+    }
+
+    pub(crate) fn state_rows(&self) -> u64 {
+        self.operators.iter().map(|operator| operator.metrics().state_rows).sum()
+    }
+
+    /// Ends all inputs.
+    pub(crate) fn finish(&mut self) {
+        for port in 0..self.ports.len() {
+            self.watermark(port, EventTime::MAX);
+        }
+        assert_eq!(self.sent, EventTime::MAX);
+        self.checkpoint();
+    }
+
+    /// The names of the slots in the stores, but for that of the watermark.
+    pub(crate) fn slots(&self) -> Vec<String> {
+        let slots = self.stores.iter().flat_map(|store| store.keys().map(|slot| slot.0.clone()));
+        slots.filter(|slot| slot != "watermark").collect()
+    }
+}
+
+/// One source partition: makes watermarks as sources do.
+pub(crate) struct Partition {
+    delay_ms: i64,
+    pub(crate) watermark: i64,
+}
+
+impl Partition {
+    pub(crate) fn new(delay_ms: i64) -> Self {
+        Partition { delay_ms, watermark: i64::MIN }
+    }
+
+    /// The watermark before a row of time `time`, which then moves it.
+    pub(crate) fn pass(&mut self, time: i64) -> i64 {
+        let before = self.watermark;
+        self.watermark = before.max(time.saturating_sub(self.delay_ms));
+        before
+    }
+
+    /// A batch with rows of these times, with row watermarks where there must be some.
+    pub(crate) fn batch(&mut self, rows: RecordBatch, times: &[i64]) -> Batch {
+        let before: Vec<i64> = times.iter().map(|time| self.pass(*time)).collect();
+        let is_any_behind = times.iter().zip(&before).any(|(time, before)| *time <= before.saturating_add(1));
+        Batch { row_watermarks: is_any_behind.then(|| Int64Array::from(before)), ..Batch::append(rows) }
+    }
+}
+
+pub(crate) fn timestamp() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, None)
+}
+
+/// Columns named like this; of the type BIGINT, or TIMESTAMP if the name ends with `ts`.
+pub(crate) fn schema_of(names: &[&str]) -> SchemaRef {
+    let data_type = |name: &str| if name.ends_with("ts") { timestamp() } else { DataType::Int64 };
+    Arc::new(Schema::new(names.iter().map(|name| Field::new(*name, data_type(name), true)).collect::<Vec<_>>()))
+}
+
+/// Rows of a schema of [`schema_of`]; times are milliseconds.
+pub(crate) fn rows_of(schema: &SchemaRef, rows: &[Vec<Option<i64>>]) -> RecordBatch {
+    let column = |at: usize| -> ArrayRef {
+        let values = rows.iter().map(|row| row[at]);
+        match schema.field(at).data_type() {
+            DataType::Int64 => Arc::new(Int64Array::from_iter(values)),
+            _ => Arc::new(TimestampMicrosecondArray::from_iter(values.map(|ms| ms.map(|ms| ms.saturating_mul(1_000))))),
+        }
+    };
+    RecordBatch::try_new(schema.clone(), (0..schema.fields().len()).map(column).collect()).unwrap()
+}
+
+/// The rows of a batch of such a schema.
+pub(crate) fn values_of(batch: &Batch) -> Vec<Vec<Option<i64>>> {
+    let value = |column: &ArrayRef, row: usize| {
+        if column.is_null(row) {
+            return None;
+        }
+        Some(match column.data_type() {
+            DataType::Int64 => column.as_primitive::<Int64Type>().value(row),
+            _ => column.as_primitive::<TimestampMicrosecondType>().value(row).div_euclid(1_000),
+        })
+    };
+    (0..batch.num_rows()).map(|row| batch.rows.columns().iter().map(|column| value(column, row)).collect()).collect()
+}
