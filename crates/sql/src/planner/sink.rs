@@ -78,7 +78,7 @@ fn takes_no_updates(lowering: &Lowering, node: usize, insert: &Insert) -> Diagno
     }
     .help(
         "group by window_start and window_end of a window in FROM, so that each result is final;\n\
-         or write to a sink that takes changes: 'print', 'blackhole'; SELECT shows them as well",
+         or write to a sink that takes changes: 'upsert-kafka', 'print', 'blackhole'; SELECT shows them as well",
     )
 }
 
