@@ -417,7 +417,7 @@ fn kill_loop(kills: u64, rows: u64, seed: u64) {
             let parallelism = (1 + kill % 3).to_string();
             let log = format!("run-{kill}.log");
             let mut child = job.start(&["--parallelism", &parallelism], &log);
-            std::thread::sleep(Duration::from_millis(800 + rand.below(4_500)));
+            std::thread::sleep(Duration::from_millis(1_500 + rand.below(8_000)));
             let early = child.try_wait().expect("the child is ours");
             assert!(early.is_none(), "seed {seed}: run {kill} ended by itself: {early:?}\n{}", job.log(&log));
             child.kill().expect("the child is ours");

@@ -83,7 +83,7 @@ pub fn pair(seed: u64, themes: &[Theme]) -> TimePair {
     let relation = relation(&mut dice, theme, themes);
     let relation = finished(&mut dice, relation);
     let partitions = 1 + dice.below(3) as u32;
-    let rows = rows(&mut dice, partitions);
+    let rows = rows(&mut dice, partitions, theme == Theme::TemporalJoin);
     let mut cuts: Vec<usize> = (0..dice.below(5)).map(|_| dice.below(rows.len() + 1)).collect();
     cuts.push(rows.len());
     cuts.sort_unstable();
@@ -102,22 +102,26 @@ pub fn pair(seed: u64, themes: &[Theme]) -> TimePair {
     }
 }
 
-/// Rows whose times all differ, in an order in which none is late.
-fn rows(dice: &mut Dice, partitions: u32) -> Vec<Row> {
+/// Rows whose times all differ, in an order in which none is late. `orders_right`: rows of `r` come in the order of their times,
+/// for what comes out of that order never becomes a version.
+fn rows(dice: &mut Dice, partitions: u32, orders_right: bool) -> Vec<Row> {
     let count = 2 + dice.below(30);
     let mut at_ms = START_MS + dice.below(4_000) as i64;
     let mut rows: Vec<(i64, Row)> = (0..count)
         .map(|_| {
             at_ms += 1 + dice.below(if count % 2 == 0 { 1_000 } else { 3_000 }) as i64;
+            let table = dice.below(2);
+            let is_ordered = orders_right && table == 1;
             let row = Row {
-                table: dice.below(2),
-                partition: dice.below(partitions as usize) as u32,
+                table,
+                partition: if is_ordered { 0 } else { dice.below(partitions as usize) as u32 },
                 k: (!dice.chance(10)).then(|| dice.below(3) as i32),
                 v: (!dice.chance(10)).then(|| dice.below(6) as i32 - 1),
                 s: (!dice.chance(10)).then(|| dice.below(4) as i64),
                 at_ms,
             };
-            (at_ms + dice.below(DELAY_MS as usize) as i64, row)
+            let later_ms = if is_ordered { 0 } else { dice.below(DELAY_MS as usize) as i64 };
+            (at_ms + later_ms, row)
         })
         .collect();
     rows.sort_by_key(|(arrival, _)| *arrival);

@@ -102,11 +102,6 @@ impl Arrangement {
         self.key_codec.encode(columns, rows)
     }
 
-    /// The positions of the key columns.
-    pub(crate) fn keys(&self) -> &[usize] {
-        &self.keys
-    }
-
     pub(crate) fn key_columns(&self, rows: &RecordBatch) -> Vec<ArrayRef> {
         self.keys.iter().map(|key| canonical_floats(rows.column(*key))).collect()
     }

@@ -52,13 +52,11 @@ pub fn build(node: &Node, input_schemas: &[SchemaRef], context: &OperatorContext
             Ok(Box::new(JoinOperator::new(join, node.properties.state, [left, right], node.schema.clone(), context)?))
         }
         NodeKind::IntervalJoin(join) => {
-            Ok(Box::new(IntervalJoinOperator::new(join, input_schemas, node.schema.clone(), context.batch_rows)?))
+            Ok(Box::new(IntervalJoinOperator::new(join, input_schemas, node.schema.clone(), context)?))
         }
-        NodeKind::WindowJoin(join) => {
-            Ok(Box::new(WindowJoinOperator::new(join, input_schemas, node.schema.clone(), context.batch_rows)?))
-        }
+        NodeKind::WindowJoin(join) => Ok(Box::new(WindowJoinOperator::new(join, input_schemas, node.schema.clone(), context)?)),
         NodeKind::TemporalJoin(join) => {
-            Ok(Box::new(TemporalJoinOperator::new(join, input_schemas, node.schema.clone(), context.batch_rows)?))
+            Ok(Box::new(TemporalJoinOperator::new(join, input_schemas, node.schema.clone(), context)?))
         }
         NodeKind::TopN(top) => {
             let input = only_input(node, input_schemas)?;
@@ -78,7 +76,7 @@ pub fn build(node: &Node, input_schemas: &[SchemaRef], context: &OperatorContext
         }
         NodeKind::TemporalSort(sort) => {
             let input = only_input(node, input_schemas)?;
-            Ok(Box::new(TemporalSortOperator::new(sort, input, context.batch_rows)?))
+            Ok(Box::new(TemporalSortOperator::new(sort, input, context)?))
         }
         NodeKind::Unnest(unnest) => {
             let input = only_input(node, input_schemas)?;

@@ -70,17 +70,12 @@ pub(crate) fn repeated(batch: Batch) -> Result<Batch> {
     Ok(batch)
 }
 
-/// The rows of an input that takes none back. A row of weight n stands n times.
+/// The rows of an input that takes none back, each as often as its weight says.
 /// # Errors
-/// `Internal` when rows are taken back: the planner refuses such inputs.
+/// `Internal` when rows are taken back: the planner refuses such inputs. As [`repeated`].
 pub(crate) fn append_only(batch: Batch) -> Result<Batch> {
-    let Some(weights) = batch.weights.as_ref().filter(|weights| weights.values().iter().any(|weight| *weight != 1)) else {
-        return Ok(batch);
-    };
-    if weights.values().iter().any(|weight| *weight < 0) {
+    if batch.weights.as_ref().is_some_and(|weights| weights.values().iter().any(|weight| *weight < 0)) {
         return Err(Error::internal("an operator over event time is given rows that are taken back"));
     }
-    let times = |(row, weight): (u32, &i64)| std::iter::repeat_n(row, *weight as usize);
-    let rows = UInt32Array::from_iter_values((0_u32..).zip(weights.values()).flat_map(times));
-    Ok(batch.take(&rows)?)
+    repeated(batch)
 }

@@ -16,7 +16,7 @@
 //!
 //! State: the rows of both inputs in slots of time, `left/<slot>-<number>` and `right/<slot>-<number>`, each row with the watermark
 //! at which it came if it was late; a mark notes that a row of an outer side needs no padding any more. A slot is dropped whole
-//! when the watermark has passed all that its rows could match.
+//! when the watermark has passed all that its rows could match. And the watermark.
 //!
 //! Source of the semantics: Flink 2.3, cases join-interval; its clean-up interval is 0, the default.
 
@@ -33,8 +33,9 @@ use crate::changes::append_only;
 use crate::event_times::milliseconds;
 use crate::join::PairCondition;
 use crate::key_codec::{EncodedKeys, KeyCodec};
+use crate::stored_watermark::{StoredWatermark, without_watermark};
 use crate::time_buckets::{Place, check_slots};
-use crate::{Operator, OperatorMetrics, Output};
+use crate::{Operator, OperatorContext, OperatorMetrics, Output};
 use side::{Entered, Side, SideLayout, Stamp};
 
 const LEFT: usize = 0;
@@ -49,7 +50,7 @@ pub(crate) struct IntervalJoinOperator {
     batch_rows: usize,
     ports: [EventTime; 2],
     /// The smaller one of the ports'.
-    watermark: EventTime,
+    watermark: StoredWatermark,
     /// The input whose pairs are not all out yet.
     pending: Option<Pending>,
 }
@@ -93,7 +94,7 @@ impl Pairs {
 impl IntervalJoinOperator {
     /// # Errors
     /// `User` for keys that cannot be compared, `Internal` when the schemas do not belong to the node.
-    pub(crate) fn new(node: &IntervalJoin, inputs: &[SchemaRef], output: SchemaRef, batch_rows: usize) -> Result<Self> {
+    pub(crate) fn new(node: &IntervalJoin, inputs: &[SchemaRef], output: SchemaRef, context: &OperatorContext) -> Result<Self> {
         let [left, right] = inputs else {
             return Err(Error::internal("a join has two inputs"));
         };
@@ -121,9 +122,9 @@ impl IntervalJoinOperator {
             condition: node.condition.as_ref().map(|condition| PairCondition::new(condition, left, right)).transpose()?,
             is_empty: node.lower_ms > node.upper_ms,
             output_schema: output,
-            batch_rows: batch_rows.max(1),
+            batch_rows: context.batch_rows.max(1),
             ports: [EventTime::MIN; 2],
-            watermark: EventTime::MIN,
+            watermark: StoredWatermark::new(context.key_groups.clone()),
             pending: None,
         })
     }
@@ -239,7 +240,7 @@ impl IntervalJoinOperator {
     /// Rows of an outer side that the watermark has left without a match.
     fn send_unmatched(&mut self, port: usize, out: &mut Output) -> Result<()> {
         loop {
-            let places = self.sides[port].ruled_out(self.watermark, self.batch_rows);
+            let places = self.sides[port].ruled_out(self.watermark.now(), self.batch_rows);
             if places.is_empty() {
                 return Ok(());
             }
@@ -274,7 +275,7 @@ impl Operator for IntervalJoinOperator {
     fn on_batch(&mut self, port: usize, batch: Batch, out: &mut Output) -> Result<()> {
         assert!(self.pending.is_none(), "the output of a batch is taken before the next batch comes");
         let batch = append_only(batch)?;
-        let entered = self.sides[port].take_in(&batch, self.watermark, self.is_empty)?;
+        let entered = self.sides[port].take_in(&batch, self.watermark.now(), self.is_empty)?;
         let keys = self.key_codec.encode(&self.sides[port].key_columns(&batch.rows), batch.num_rows())?;
         let mut pending = Pending { port, batch, keys, entered, row: 0, from: (i64::MIN, 0), has_match: false };
         if self.advance(&mut pending, out)? {
@@ -296,8 +297,8 @@ impl Operator for IntervalJoinOperator {
     fn on_watermark(&mut self, port: usize, watermark: EventTime, out: &mut Output) -> Result<()> {
         self.ports[port] = self.ports[port].max(watermark);
         let combined = self.ports[0].min(self.ports[1]);
-        if combined > self.watermark {
-            self.watermark = combined;
+        if combined > self.watermark.now() {
+            self.watermark.advance(combined);
             for port in [0, 1] {
                 self.send_unmatched(port, out)?;
                 self.sides[port].drop_ruled_out(combined);
@@ -307,22 +308,25 @@ impl Operator for IntervalJoinOperator {
     }
 
     fn output_watermark(&self, input: EventTime) -> EventTime {
-        self.held_back(input)
+        self.held_back(input.max(self.watermark.now()))
     }
 
     fn snapshot(&mut self, _epoch: Epoch) -> Result<StateDelta> {
         let mut delta = StateDelta::default();
         self.sides.iter_mut().try_for_each(|side| side.rows.snapshot(&mut delta))?;
+        self.watermark.snapshot(&mut delta)?;
         Ok(delta)
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
+        let parts = without_watermark(parts, &mut self.watermark)?;
         check_slots(&parts, [&self.sides[0].rows, &self.sides[1].rows])?;
         self.sides.iter_mut().try_for_each(|side| side.restore(&parts))
     }
 
     fn mark_all_dirty(&mut self) {
         self.sides.iter_mut().for_each(|side| side.rows.mark_all_dirty());
+        self.watermark.mark_all_dirty();
     }
 
     fn metrics(&self) -> OperatorMetrics {

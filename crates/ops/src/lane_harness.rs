@@ -120,6 +120,14 @@ impl Lanes {
 
     /// Checkpoints, throws the operators away and starts with `lanes` lanes.
     pub(crate) fn restart(&mut self, lanes: u32) {
+        self.restart_behind(lanes);
+        for port in 0..self.ports.len() {
+            self.watermark(port, self.ports[port]);
+        }
+    }
+
+    /// As [`Lanes::restart`], but the sources do not send their watermarks again.
+    pub(crate) fn restart_behind(&mut self, lanes: u32) {
         self.checkpoint();
         self.late_rows_before = self.late_rows();
         let stores = std::mem::take(&mut self.stores);
@@ -148,9 +156,6 @@ impl Lanes {
                 self.stores[lane] = stores[lane].clone();
             }
         }
-        for port in 0..self.ports.len() {
-            self.watermark(port, self.ports[port]);
-        }
     }
 
     pub(crate) fn late_rows(&self) -> u64 {
@@ -170,9 +175,10 @@ impl Lanes {
         self.checkpoint();
     }
 
-    /// The names of the slots in the stores.
+    /// The names of the slots in the stores, but for that of the watermark.
     pub(crate) fn slots(&self) -> Vec<String> {
-        self.stores.iter().flat_map(|store| store.keys().map(|slot| slot.0.clone())).collect()
+        let slots = self.stores.iter().flat_map(|store| store.keys().map(|slot| slot.0.clone()));
+        slots.filter(|slot| slot != "watermark").collect()
     }
 }
 

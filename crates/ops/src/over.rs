@@ -12,13 +12,14 @@
 //! frame drops what is at or behind it. A bounded one drops only what is at or before the last time that its partition has let
 //! pass; other late rows are kept and wait for the next watermark. Dropped rows are counted.
 //!
-//! Forgetting: a partition of a RANGE of `d` milliseconds is forgotten, its last time too, one and a half `d` behind the row that
-//! last moved this limit; a row moves it when it is less than `d` behind. Other partitions stay, and those whose rows are numbered
-//! or whom LAG looks back in.
+//! Forgetting: a partition of a RANGE of `d` milliseconds is forgotten, its last time too, when the watermark is one and a half
+//! `d` behind the row that last moved this limit; a row that passes moves it when it is less than `d` in front of it. A late row
+//! that comes then begins the partition anew. Other partitions stay, and those whose rows are numbered or whom LAG looks back in.
+//! (In Flink rows that wait move the limit too, which cannot be told from what we know of rows that are not late.)
 //!
 //! State: an [`Arrangement`] `rows` with the rows that wait and those that a frame or LAG still needs, each with the watermark
 //! that lets it pass and the birth of its partition; a slot `partitions`, `[key_group, keys…, birth, rows, last_time, forget_time,
-//! forget_at, is_gone, accumulators…]`: of a key and birth the last row holds; of bounded frames only the accumulators whose
+//! split_time, is_gone, accumulators…]`: of a key and birth the last row holds; of bounded frames only the accumulators whose
 //! state depends on what was in the frame before, the others are made again from its rows. And the watermark.
 //!
 //! Source of the semantics: Flink 2.3, recorded cases over/*.
@@ -48,7 +49,7 @@ use crate::stored_watermark::StoredWatermark;
 use crate::{Operator, OperatorContext, OperatorMetrics, Output};
 use call::{Calls, Passing, Step};
 use columns::OverColumnsOperator;
-use partition::{Forget, Partition, Peers, Waiting, is_unbounded};
+use partition::{Partition, Peers, Waiting, forget_time, is_unbounded};
 use partitions::Partitions;
 
 /// Rows that are read at once to make accumulators again after a restore.
@@ -151,33 +152,28 @@ impl OverOperator {
 
     /// The partition of a row, or `None` if the row comes too late. `watermark` is what it is judged by.
     fn admit(&mut self, key: &[u8], time: i64, watermark: i64) -> Option<usize> {
-        if is_unbounded(self.frame) {
-            return (time > watermark).then(|| self.partitions.find(key).unwrap_or_else(|| self.partitions.add(key)));
+        let is_late = time <= watermark;
+        if is_late && is_unbounded(self.frame) {
+            return None;
         }
-        if let Some(number) = self.partitions.find(key) {
-            let partition = self.partitions.get(number);
-            if partition.forget.is_none_or(|forget| forget.at > watermark) {
-                return (time > partition.last_time_at(watermark)).then_some(number);
-            }
-            // The watermark that forgets it is still under way to us, and perhaps rows of it that pass before.
-            self.partitions.retire(number);
+        let Some(number) = self.partitions.find(key) else {
+            return Some(self.partitions.add(key));
+        };
+        let partition = self.partitions.get(number);
+        if !is_late {
+            return Some(number);
         }
-        Some(self.partitions.add(key))
+        if self.forgets_ms.is_some_and(|distance| partition.is_forgotten_at(watermark, distance)) {
+            let next = self.partitions.follow(number, watermark);
+            self.enqueue(next);
+            return Some(next);
+        }
+        (time > partition.last_time_at(watermark)).then_some(number)
     }
 
     /// Puts a row into its partition, to wait there.
-    fn wait(&mut self, number: usize, row: Waiting, watermark: i64) {
-        let partition = self.partitions.get_mut(number);
-        partition.wait(row);
-        if let Some(distance) = self.forgets_ms
-            && partition.forget.is_none_or(|forget| forget.time < row.time.saturating_add(distance).saturating_add(1))
-        {
-            let time = row.time.saturating_add(distance).saturating_add(distance / 2).saturating_add(1);
-            let forget = Forget { time, at: time.max(watermark.saturating_add(1)) };
-            self.partitions.change(number).forget = Some(forget);
-            let birth = self.partitions.get(number).birth;
-            self.to_forget.push(Reverse((forget.at, number, birth)));
-        }
+    fn wait(&mut self, number: usize, row: Waiting) {
+        self.partitions.get_mut(number).wait(row);
         self.enqueue(number);
     }
 
@@ -208,12 +204,26 @@ impl OverOperator {
             while let Some(peers) = groups.get(start).filter(|_| passing.ids.len() < limit) {
                 let partition = self.partitions.change(peers.partition);
                 partition.pass(peers.partition, peers, self.frame, &self.calls, &mut passing, &mut gone);
+                self.limit(peers.partition, peers.time);
                 start += 1;
             }
             self.emit(&passing, out)?;
             gone.into_iter().for_each(|id| self.rows.remove(id, &[]));
         }
         self.rows.tidy()
+    }
+
+    /// Moves the limit behind which a partition is forgotten.
+    fn limit(&mut self, number: usize, time: i64) {
+        let Some(distance) = self.forgets_ms else {
+            return;
+        };
+        let partition = self.partitions.get_mut(number);
+        partition.forget_time = forget_time(partition.forget_time, time, distance);
+        if partition.forget_queued_at != partition.forget_time {
+            partition.forget_queued_at = partition.forget_time;
+            self.to_forget.push(Reverse((partition.forget_time, number, partition.birth)));
+        }
     }
 
     fn emit(&mut self, passing: &Passing, out: &mut Output) -> Result<()> {
@@ -256,7 +266,7 @@ impl OverOperator {
             };
             // A late row passes with the next watermark: this one has been handled already.
             let passes_at = time.max(watermark.saturating_add(1));
-            self.wait(number, Waiting { time, id: first + kept.len() as RowId, passes_at }, watermark);
+            self.wait(number, Waiting { time, id: first + kept.len() as RowId, passes_at });
             kept.push(row as u32);
             passes.push(passes_at);
             births.push(self.partitions.get(number).birth);
@@ -300,10 +310,14 @@ impl OverOperator {
         while let Some(Reverse((at, number, birth))) = self.to_forget.peek().copied().filter(|Reverse((at, ..))| *at <= watermark)
         {
             self.to_forget.pop();
-            let is_meant = |partition: &Partition| {
-                partition.birth == birth && partition.forget.is_some_and(|forget| forget.at == at) && partition.waiting.is_empty()
-            };
+            let is_meant = |partition: &Partition| partition.birth == birth && partition.forget_time == at;
             if !self.partitions.if_there(number).is_some_and(is_meant) {
+                continue;
+            }
+            let partition = self.partitions.get_mut(number);
+            if !partition.waiting.is_empty() {
+                // To be looked at again when they pass.
+                partition.forget_queued_at = i64::MAX;
                 continue;
             }
             if let Some(partition) = self.partitions.remove(number) {
@@ -376,7 +390,7 @@ impl Operator for OverOperator {
         let (rows, others): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| self.rows.owns(&part.slot));
         let (watermarks, partitions): (Vec<_>, Vec<_>) = others.into_iter().partition(|part| self.watermark.owns(&part.slot));
         watermarks.iter().try_for_each(|part| self.watermark.restore(part))?;
-        let numbers = self.partitions.restore(&partitions, &mut self.calls)?;
+        let of_key = self.partitions.restore(&partitions, &mut self.calls)?;
         self.calls.resize(self.partitions.capacity());
         self.rows.restore(&rows)?;
         for (rows, ids) in self.rows.live_chunks()? {
@@ -387,9 +401,14 @@ impl Operator for OverOperator {
             };
             let [passes_at, births] = [0, 1].map(|column| rows.column(self.width + column).as_primitive::<Int64Type>());
             for (row, id) in ids.into_iter().enumerate() {
-                let name = (Arc::from(keys.key(row)), births.value(row));
-                let number = *numbers.get(&name).ok_or_else(|| Error::corrupt("a row of OVER is of no stored partition"))?;
                 let time = times.value(row);
+                // Rows that had not passed were handed on from partition to partition.
+                let is_own = |number: &&usize| {
+                    let partition = self.partitions.get(**number);
+                    partition.birth >= births.value(row) && time <= partition.split_time
+                };
+                let number = of_key.get(keys.key(row)).and_then(|numbers| numbers.iter().find(is_own));
+                let number = *number.ok_or_else(|| Error::corrupt("a row of OVER is of no stored partition"))?;
                 let partition = self.partitions.get_mut(number);
                 if self.time_column.is_some() && time > partition.last_time {
                     partition.wait(Waiting { time, id, passes_at: passes_at.value(row) });
@@ -401,8 +420,9 @@ impl Operator for OverOperator {
         for number in self.partitions.numbers() {
             let partition = self.partitions.get_mut(number);
             partition.find_frame(self.frame);
-            if let Some(forget) = partition.forget {
-                self.to_forget.push(Reverse((forget.at, number, partition.birth)));
+            if partition.forget_time != i64::MAX {
+                partition.forget_queued_at = partition.forget_time;
+                self.to_forget.push(Reverse((partition.forget_time, number, partition.birth)));
             }
             self.enqueue(number);
         }

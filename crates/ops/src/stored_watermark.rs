@@ -85,3 +85,12 @@ impl StoredWatermark {
         self.stored = EventTime::MIN;
     }
 }
+
+/// Takes in the watermark among the parts and gives the others.
+/// # Errors
+/// As [`StoredWatermark::restore`].
+pub(crate) fn without_watermark(parts: Vec<StatePart>, watermark: &mut StoredWatermark) -> Result<Vec<StatePart>> {
+    let (own, others): (Vec<StatePart>, Vec<StatePart>) = parts.into_iter().partition(|part| watermark.owns(&part.slot));
+    own.iter().try_for_each(|part| watermark.restore(part))?;
+    Ok(others)
+}

@@ -14,7 +14,7 @@
 //!
 //! State: left rows that wait, each with the watermark at which it came, `left-<number>`; versions, each with whether it is a
 //! deletion, `right-<number>`. Of a key's versions those before the newest one that the watermark has reached are dropped, and
-//! that one too if it is a deletion.
+//! that one too if it is a deletion. And the watermark.
 //!
 //! Source of the semantics: Flink 2.3, cases join-temporal.
 
@@ -35,7 +35,8 @@ use crate::changes::append_only;
 use crate::event_times::event_times;
 use crate::join::PairCondition;
 use crate::running::canonical_floats;
-use crate::{Operator, OperatorMetrics, Output};
+use crate::stored_watermark::{StoredWatermark, without_watermark};
+use crate::{Operator, OperatorContext, OperatorMetrics, Output};
 use versions::Versions;
 
 const LEFT: usize = 0;
@@ -59,13 +60,13 @@ pub(crate) struct TemporalJoinOperator {
     batch_rows: usize,
     ports: [EventTime; 2],
     /// The smaller one of the ports'.
-    watermark: EventTime,
+    watermark: StoredWatermark,
 }
 
 impl TemporalJoinOperator {
     /// # Errors
     /// `User` for keys that cannot be compared, `Internal` when the schemas do not belong to the node.
-    pub(crate) fn new(node: &TemporalJoin, inputs: &[SchemaRef], output: SchemaRef, batch_rows: usize) -> Result<Self> {
+    pub(crate) fn new(node: &TemporalJoin, inputs: &[SchemaRef], output: SchemaRef, context: &OperatorContext) -> Result<Self> {
         let [left, right] = inputs else {
             return Err(Error::internal("a join has two inputs"));
         };
@@ -79,7 +80,7 @@ impl TemporalJoinOperator {
         let right_keys = node.keys.iter().map(|key| (key.right, key.nulls_match)).collect();
         Ok(TemporalJoinOperator {
             is_left: node.kind == JoinKind::Left,
-            left: Arrangement::new("left", &left_stored, &left_keys, false)?,
+            left: Arrangement::unindexed("left", &left_stored, &left_keys)?,
             strict_keys: node.keys.iter().filter(|key| !key.nulls_match).map(|key| key.left).collect(),
             left_keys,
             left_time: node.left_time,
@@ -90,9 +91,9 @@ impl TemporalJoinOperator {
             versions: Versions::new(right, right_keys, node.right_time)?,
             condition: node.condition.as_ref().map(|condition| PairCondition::new(condition, left, right)).transpose()?,
             output_schema: output,
-            batch_rows: batch_rows.max(1),
+            batch_rows: context.batch_rows.max(1),
             ports: [EventTime::MIN; 2],
-            watermark: EventTime::MIN,
+            watermark: StoredWatermark::new(context.key_groups.clone()),
         })
     }
 
@@ -104,7 +105,7 @@ impl TemporalJoinOperator {
         let kept: Vec<usize> = (0..batch.num_rows()).filter(|row| self.is_left || can_match(row)).collect();
         let came_at = |row: usize| {
             let own = batch.row_watermarks.as_ref().map_or(i64::MIN, |watermarks| watermarks.value(row));
-            own.max(self.watermark.0)
+            own.max(self.watermark.now().0)
         };
         let came_at: Vec<i64> = kept.iter().map(|row| came_at(*row)).collect();
         let rows = match kept.len() == batch.num_rows() {
@@ -140,7 +141,7 @@ impl TemporalJoinOperator {
     }
 
     fn is_reached(&self, due: i64) -> bool {
-        self.watermark > EventTime::MIN && due <= self.watermark.0
+        self.watermark.now() > EventTime::MIN && due <= self.watermark.now().0
     }
 
     /// Sends left rows with their versions and forgets them.
@@ -220,12 +221,16 @@ impl Operator for TemporalJoinOperator {
         }
         self.ports[port] = self.ports[port].max(watermark);
         let combined = self.ports[0].min(self.ports[1]);
-        if combined > self.watermark {
-            self.watermark = combined;
+        if combined > self.watermark.now() {
+            self.watermark.advance(combined);
             self.release(out)?;
             self.versions.forget(combined)?;
         }
         Ok(())
+    }
+
+    fn output_watermark(&self, input: EventTime) -> EventTime {
+        input.max(self.watermark.now())
     }
 
     fn snapshot(&mut self, _epoch: Epoch) -> Result<StateDelta> {
@@ -233,10 +238,12 @@ impl Operator for TemporalJoinOperator {
         let mut delta = StateDelta::default();
         self.left.snapshot(&mut delta)?;
         self.versions.snapshot(&mut delta)?;
+        self.watermark.snapshot(&mut delta)?;
         Ok(delta)
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
+        let parts = without_watermark(parts, &mut self.watermark)?;
         let (left, right): (Vec<StatePart>, Vec<StatePart>) = parts.into_iter().partition(|part| self.left.owns(&part.slot));
         self.left.restore(&left)?;
         for (rows, ids) in self.left.live_chunks()? {
@@ -252,6 +259,7 @@ impl Operator for TemporalJoinOperator {
     fn mark_all_dirty(&mut self) {
         self.left.mark_all_dirty();
         self.versions.mark_all_dirty();
+        self.watermark.mark_all_dirty();
     }
 
     fn metrics(&self) -> OperatorMetrics {

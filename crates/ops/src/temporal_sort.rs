@@ -7,7 +7,7 @@
 //! watermark, as in Flink.
 //!
 //! State: an [`Arrangement`] `rows` with the rows that wait, each with the watermark that lets it out; a slot `sent` with the time
-//! of the last row that was sent.
+//! of the last row that was sent; the watermark.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,7 +23,8 @@ use crate::changes::append_only;
 use crate::event_times::event_times;
 use crate::keyed_table::KeyedTable;
 use crate::sort_order::{Place, SortOrder};
-use crate::{Operator, OperatorMetrics, Output};
+use crate::stored_watermark::{StoredWatermark, without_watermark};
+use crate::{Operator, OperatorContext, OperatorMetrics, Output};
 
 pub(crate) struct TemporalSortOperator {
     time_column: usize,
@@ -34,7 +35,7 @@ pub(crate) struct TemporalSortOperator {
     waiting: BTreeSet<(i64, i64, Place, RowId)>,
     /// Whether a row was sent, and the time of the last one.
     sent: KeyedTable<2>,
-    watermark: EventTime,
+    watermark: StoredWatermark,
     late_rows: u64,
     schema: SchemaRef,
     /// The input's columns and the watermark that lets a row out.
@@ -45,7 +46,7 @@ pub(crate) struct TemporalSortOperator {
 impl TemporalSortOperator {
     /// # Errors
     /// `User` for columns that cannot be compared.
-    pub(crate) fn new(node: &TemporalSort, input: &SchemaRef, batch_rows: usize) -> Result<Self> {
+    pub(crate) fn new(node: &TemporalSort, input: &SchemaRef, context: &OperatorContext) -> Result<Self> {
         let mut fields: Vec<_> = input.fields().iter().cloned().collect();
         fields.push(Arc::new(Field::new("passes_at", DataType::Int64, false)));
         let stored: SchemaRef = Arc::new(Schema::new(fields));
@@ -53,14 +54,14 @@ impl TemporalSortOperator {
             time_column: node.time_column,
             time_name: input.field(node.time_column).name().clone(),
             order: SortOrder::new(&node.order, input)?,
-            rows: Arrangement::new("rows", &stored, &[], false)?,
+            rows: Arrangement::unindexed("rows", &stored, &[])?,
             waiting: BTreeSet::new(),
             sent: KeyedTable::new("sent", &[], ["any", "time"])?,
-            watermark: EventTime::MIN,
+            watermark: StoredWatermark::new(context.key_groups.clone()),
             late_rows: 0,
             schema: input.clone(),
             stored,
-            batch_rows: batch_rows.max(1),
+            batch_rows: context.batch_rows.max(1),
         })
     }
 
@@ -88,7 +89,8 @@ impl Operator for TemporalSortOperator {
         let first = self.rows.next_id();
         let (mut mask, mut passes) = (vec![], vec![]);
         for (row, time) in times.values().iter().enumerate() {
-            let own = batch.row_watermarks.as_ref().map_or(i64::MIN, |watermarks| watermarks.value(row)).max(self.watermark.0);
+            let own =
+                batch.row_watermarks.as_ref().map_or(i64::MIN, |watermarks| watermarks.value(row)).max(self.watermark.now().0);
             let is_behind = *time <= own && own > i64::MIN;
             let is_late = is_behind && self.last_time(own).is_some_and(|last| *time <= last);
             mask.push(!is_late);
@@ -111,8 +113,8 @@ impl Operator for TemporalSortOperator {
     }
 
     fn on_watermark(&mut self, _port: usize, watermark: EventTime, out: &mut Output) -> Result<()> {
-        self.watermark = self.watermark.max(watermark);
-        let reached = self.watermark.0;
+        self.watermark.advance(watermark);
+        let reached = self.watermark.now().0;
         while self.waiting.first().is_some_and(|(passes_at, ..)| *passes_at <= reached) {
             let mut ids = vec![];
             while ids.len() < self.batch_rows
@@ -129,14 +131,20 @@ impl Operator for TemporalSortOperator {
         self.rows.tidy()
     }
 
+    fn output_watermark(&self, input: EventTime) -> EventTime {
+        input.max(self.watermark.now())
+    }
+
     fn snapshot(&mut self, _epoch: Epoch) -> Result<StateDelta> {
         let mut delta = StateDelta::default();
         self.rows.snapshot(&mut delta)?;
         self.sent.snapshot(&mut delta)?;
+        self.watermark.snapshot(&mut delta)?;
         Ok(delta)
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
+        let parts = without_watermark(parts, &mut self.watermark)?;
         let (sent, rows): (Vec<StatePart>, Vec<StatePart>) = parts.into_iter().partition(|part| self.sent.owns(&part.slot));
         self.sent.restore(&sent)?;
         self.rows.restore(&rows)?;
@@ -155,6 +163,7 @@ impl Operator for TemporalSortOperator {
     fn mark_all_dirty(&mut self) {
         self.rows.mark_all_dirty();
         self.sent.mark_all_dirty();
+        self.watermark.mark_all_dirty();
     }
 
     fn metrics(&self) -> OperatorMetrics {

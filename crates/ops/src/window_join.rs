@@ -9,7 +9,7 @@
 //! result does not depend on which input is read faster.
 //!
 //! State: the rows of both inputs by the last instant of their window, `left/<ms>-<number>` and `right/<ms>-<number>`; those of a
-//! window are dropped whole when it was sent. Rows that cannot come out are not kept.
+//! window are dropped whole when it was sent. Rows that cannot come out are not kept. And the watermark.
 
 use std::collections::VecDeque;
 
@@ -28,8 +28,9 @@ use crate::event_times::event_times;
 use crate::join::PairCondition;
 use crate::key_codec::EncodedKeys;
 use crate::running::canonical_floats;
+use crate::stored_watermark::{StoredWatermark, without_watermark};
 use crate::time_buckets::{TimeBuckets, check_slots};
-use crate::{Operator, OperatorMetrics, Output};
+use crate::{Operator, OperatorContext, OperatorMetrics, Output};
 
 const LEFT: usize = 0;
 const RIGHT: usize = 1;
@@ -42,7 +43,7 @@ pub(crate) struct WindowJoinOperator {
     batch_rows: usize,
     ports: [EventTime; 2],
     /// The smaller one of the ports'.
-    watermark: EventTime,
+    watermark: StoredWatermark,
     late_rows: u64,
     /// Windows that are closed and not sent yet, first one first.
     closed: VecDeque<Closed>,
@@ -93,7 +94,7 @@ impl Side {
 impl WindowJoinOperator {
     /// # Errors
     /// `User` for keys that cannot be compared, `Internal` when the schemas do not belong to the node.
-    pub(crate) fn new(node: &WindowJoin, inputs: &[SchemaRef], output: SchemaRef, batch_rows: usize) -> Result<Self> {
+    pub(crate) fn new(node: &WindowJoin, inputs: &[SchemaRef], output: SchemaRef, context: &OperatorContext) -> Result<Self> {
         let [left, right] = inputs else {
             return Err(Error::internal("a join has two inputs"));
         };
@@ -120,9 +121,9 @@ impl WindowJoinOperator {
             ],
             condition: node.condition.as_ref().map(|condition| PairCondition::new(condition, left, right)).transpose()?,
             output_schema: output,
-            batch_rows: batch_rows.max(1),
+            batch_rows: context.batch_rows.max(1),
             ports: [EventTime::MIN; 2],
-            watermark: EventTime::MIN,
+            watermark: StoredWatermark::new(context.key_groups.clone()),
             late_rows: 0,
             closed: VecDeque::new(),
         })
@@ -131,7 +132,7 @@ impl WindowJoinOperator {
     /// Takes the windows out that the watermark has closed.
     fn close(&mut self) -> Result<()> {
         let mut times: Vec<i64> =
-            self.sides.iter().flat_map(|side| side.rows.numbers().take_while(|time| *time <= self.watermark.0)).collect();
+            self.sides.iter().flat_map(|side| side.rows.numbers().take_while(|time| *time <= self.watermark.now().0)).collect();
         times.sort_unstable();
         times.dedup();
         for time in times {
@@ -293,7 +294,7 @@ impl Operator for WindowJoinOperator {
         let (mut wanted, mut kept_times) = (vec![], vec![]);
         for (row, time) in times.values().iter().enumerate() {
             let own = batch.row_watermarks.as_ref().map_or(i64::MIN, |watermarks| watermarks.value(row));
-            let own = own.max(self.watermark.0);
+            let own = own.max(self.watermark.now().0);
             let is_late = own >= *time && own > i64::MIN;
             self.late_rows += u64::from(is_late);
             let is_kept = !is_late && (side.keeps_unmatched || side.can_match(&batch.rows, row));
@@ -314,26 +315,33 @@ impl Operator for WindowJoinOperator {
 
     fn on_watermark(&mut self, port: usize, watermark: EventTime, out: &mut Output) -> Result<()> {
         self.ports[port] = self.ports[port].max(watermark);
-        self.watermark = self.ports[0].min(self.ports[1]);
+        self.watermark.advance(self.ports[0].min(self.ports[1]));
         self.close()?;
         self.advance(out)?;
         Ok(())
+    }
+
+    fn output_watermark(&self, input: EventTime) -> EventTime {
+        input.max(self.watermark.now())
     }
 
     fn snapshot(&mut self, _epoch: Epoch) -> Result<StateDelta> {
         assert!(self.closed.is_empty(), "what a watermark closes is taken before a snapshot");
         let mut delta = StateDelta::default();
         self.sides.iter_mut().try_for_each(|side| side.rows.snapshot(&mut delta))?;
+        self.watermark.snapshot(&mut delta)?;
         Ok(delta)
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
+        let parts = without_watermark(parts, &mut self.watermark)?;
         check_slots(&parts, [&self.sides[0].rows, &self.sides[1].rows])?;
         self.sides.iter_mut().try_for_each(|side| side.rows.restore(&parts))
     }
 
     fn mark_all_dirty(&mut self) {
         self.sides.iter_mut().for_each(|side| side.rows.mark_all_dirty());
+        self.watermark.mark_all_dirty();
     }
 
     fn metrics(&self) -> OperatorMetrics {

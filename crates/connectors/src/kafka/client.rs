@@ -224,8 +224,11 @@ fn no_answer(client: &BaseConsumer<Reports>, options: &Options, error: KafkaErro
 /// The first and the end offset of a partition. The end is the last stable offset for a client that reads committed rows.
 pub fn offset_range(client: &BaseConsumer<Reports>, options: &Options, topic: &str, partition: i32) -> Result<(i64, i64)> {
     client.fetch_watermarks(topic, partition, QUESTION_TIMEOUT).map_err(|error| match error.rdkafka_error_code() {
+        // Right behind the creation of a topic its leader may not know it yet.
         Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownPartition) => {
-            kafka_error(&format!("read the offsets of topic {topic} partition {partition}"), error)
+            Error::unavailable(format!("cannot read the offsets of topic {topic} partition {partition}"))
+                .with_cause(error)
+                .with_help("the broker does not know this partition yet, or not any more; the job tries again")
         }
         _ => no_answer(client, options, error),
     })

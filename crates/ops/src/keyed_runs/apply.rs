@@ -49,8 +49,7 @@ impl KeyedRuns {
         }
         let mut compare = Comparators::new(rows, self.runs.len());
         let mut places = Vec::with_capacity(rows.num_rows());
-        for row in 0..rows.num_rows() {
-            let (hash, row_hash) = (hashes[row], row_hashes[row]);
+        for (row, (hash, row_hash)) in hashes.iter().copied().zip(row_hashes).enumerate() {
             places.push(if weight(row) > 0 {
                 self.add(row, hash, row_hash, weight(row), &mut compare)?
             } else {

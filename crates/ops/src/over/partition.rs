@@ -17,15 +17,6 @@ pub(super) struct Waiting {
     pub(super) passes_at: i64,
 }
 
-/// When a partition is forgotten.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Forget {
-    /// Every row behind this time starts anew: nothing of the partition is in its frame.
-    pub(super) time: i64,
-    /// The lowest watermark that forgets the partition.
-    pub(super) at: i64,
-}
-
 pub(super) struct Partition {
     pub(super) key: Arc<[u8]>,
     /// Tells the partitions apart that had this key one after the other.
@@ -34,7 +25,10 @@ pub(super) struct Partition {
     pub(super) rows: i64,
     /// The time of the last row that passed; `i64::MIN`: none.
     pub(super) last_time: i64,
-    pub(super) forget: Option<Forget>,
+    /// The lowest watermark that forgets the partition; `i64::MAX`: none.
+    pub(super) forget_time: i64,
+    /// The rows behind this time are those of the partition that followed; `i64::MAX`: none did.
+    pub(super) split_time: i64,
     /// By time, then by arrival. Invariant: `passes_at` never decreases, so rows pass in this order.
     pub(super) waiting: VecDeque<Waiting>,
     /// Rows that have passed, oldest first, as far back as the frame or LAG reaches.
@@ -43,6 +37,8 @@ pub(super) struct Partition {
     pub(super) in_frame: usize,
     /// The watermark for which the operator's queue has this partition; `i64::MAX`: none.
     pub(super) queued_at: i64,
+    /// The same for the queue of what is to be forgotten.
+    pub(super) forget_queued_at: i64,
 }
 
 impl Partition {
@@ -52,18 +48,36 @@ impl Partition {
             birth,
             rows: 0,
             last_time: i64::MIN,
-            forget: None,
+            forget_time: i64::MAX,
+            split_time: i64::MAX,
             waiting: VecDeque::new(),
             passed: VecDeque::new(),
             in_frame: 0,
             queued_at: i64::MAX,
+            forget_queued_at: i64::MAX,
         }
+    }
+
+    fn passing_by(&self, watermark: i64) -> usize {
+        self.waiting.partition_point(|waiting| waiting.passes_at <= watermark)
     }
 
     /// The time of the last row that `watermark` lets pass, whether or not it has passed.
     pub(super) fn last_time_at(&self, watermark: i64) -> i64 {
-        let passing = self.waiting.partition_point(|waiting| waiting.passes_at <= watermark);
-        passing.checked_sub(1).map_or(self.last_time, |last| self.waiting[last].time.max(self.last_time))
+        let last = self.passing_by(watermark).checked_sub(1);
+        last.map_or(self.last_time, |last| self.waiting[last].time.max(self.last_time))
+    }
+
+    /// Whether `watermark` forgets the partition, by the rows that it lets pass. `distance` is that of the frame.
+    pub(super) fn is_forgotten_at(&self, watermark: i64, distance: i64) -> bool {
+        let passing = self.waiting.range(..self.passing_by(watermark));
+        passing.fold(self.forget_time, |forget, row| forget_time(forget, row.time, distance)) <= watermark
+    }
+
+    /// Keeps the rows that `watermark` lets pass; gives the others.
+    pub(super) fn split(&mut self, watermark: i64) -> VecDeque<Waiting> {
+        self.split_time = self.last_time_at(watermark);
+        self.waiting.split_off(self.passing_by(watermark))
     }
 
     /// Adds a row that waits. The ids of rows grow.
@@ -71,6 +85,10 @@ impl Partition {
         let place = self.waiting.partition_point(|other| (other.time, other.id) < (row.time, row.id));
         if let Some(next) = self.waiting.get(place) {
             row.passes_at = row.passes_at.min(next.passes_at);
+        }
+        // Rows of one time pass together.
+        if let Some(peer) = place.checked_sub(1).map(|peer| self.waiting[peer]).filter(|peer| peer.time == row.time) {
+            row.passes_at = row.passes_at.min(peer.passes_at);
         }
         for earlier in self.waiting.range_mut(..place).rev().take_while(|earlier| earlier.passes_at > row.passes_at) {
             earlier.passes_at = row.passes_at;
@@ -80,7 +98,7 @@ impl Partition {
 
     /// Takes out the rows that `watermark` lets pass, in order.
     pub(super) fn take_passing(&mut self, watermark: i64) -> impl Iterator<Item = Waiting> {
-        let passing = self.waiting.partition_point(|waiting| waiting.passes_at <= watermark);
+        let passing = self.passing_by(watermark);
         self.waiting.drain(..passing)
     }
 
@@ -168,6 +186,16 @@ impl Partition {
             }
             _ => 0,
         };
+    }
+}
+
+/// The lowest watermark that forgets a partition behind a row of `time`, given what it was before: as in Flink the limit moves
+/// only when the row is less than the frame's distance in front of it.
+pub(super) fn forget_time(before: i64, time: i64, distance: i64) -> i64 {
+    if before == i64::MAX || before < time.saturating_add(distance).saturating_add(1) {
+        time.saturating_add(distance).saturating_add(distance / 2).saturating_add(1)
+    } else {
+        before
     }
 }
 

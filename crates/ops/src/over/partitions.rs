@@ -9,7 +9,7 @@ use thalweg_core::{Error, Result};
 use thalweg_state::{KEY_GROUP_COLUMN, SlotChange, SlotId, StateDelta, StatePart};
 
 use super::call::Calls;
-use super::partition::{Forget, Partition};
+use super::partition::Partition;
 use crate::eval::value_text;
 use crate::key_codec::{EncodedKeys, KeyCodec};
 use crate::key_groups;
@@ -18,7 +18,7 @@ const SLOT: &str = "partitions";
 /// State with fewer partitions is always written whole.
 const SMALL: usize = 1_024;
 /// Numbers of a partition in its state, between its keys and the accumulators' states.
-const NUMBERS: [&str; 5] = ["birth", "rows", "last_time", "forget_time", "forget_at"];
+const NUMBERS: [&str; 5] = ["birth", "rows", "last_time", "forget_time", "split_time"];
 
 pub(super) struct Partitions {
     codec: KeyCodec,
@@ -129,18 +129,21 @@ impl Partitions {
         self.get_mut(number)
     }
 
-    /// The partition takes no more rows.
-    pub(super) fn retire(&mut self, number: usize) {
+    /// A new partition in place of one that `watermark` forgets, with the rows that it does not let pass yet.
+    pub(super) fn follow(&mut self, number: usize, watermark: i64) -> usize {
+        let rows = self.change(number).split(watermark);
         let key = self.get(number).key.clone();
-        if self.current.get(&key) == Some(&number) {
-            self.current.remove(&key);
-        }
+        let next = self.add(&key);
+        self.get_mut(next).waiting = rows;
+        next
     }
 
     /// Forgets a partition.
     pub(super) fn remove(&mut self, number: usize) -> Option<Partition> {
-        self.retire(number);
         let partition = self.partitions[number].take()?;
+        if self.current.get(&partition.key) == Some(&number) {
+            self.current.remove(&partition.key);
+        }
         self.key_bytes -= partition.key.len();
         self.dirty.remove(&number);
         if self.is_stored {
@@ -220,10 +223,9 @@ impl Partitions {
         columns.extend(key_columns);
         let births = live().map(|partition| partition.birth).chain(gone.iter().map(|(_, birth)| *birth));
         columns.push(Arc::new(Int64Array::from_iter_values(births)));
-        let forget = |partition: &Partition| partition.forget.unwrap_or(Forget { time: i64::MAX, at: i64::MAX });
         let numbers_of: [&dyn Fn(&Partition) -> i64; 4] =
-            [&|partition| partition.rows, &|partition| partition.last_time, &|partition| forget(partition).time, &|partition| {
-                forget(partition).at
+            [&|partition| partition.rows, &|partition| partition.last_time, &|partition| partition.forget_time, &|partition| {
+                partition.split_time
             }];
         for number in numbers_of {
             columns.push(Arc::new(Int64Array::from_iter_values(live().map(number).chain(gone.iter().map(|_| 0)))));
@@ -236,10 +238,10 @@ impl Partitions {
         Ok(RecordBatch::try_new(self.state_schema.clone(), columns)?)
     }
 
-    /// Takes in stored partitions; gives the number of each by key and birth.
+    /// Takes in stored partitions; gives the numbers of those that had a key, oldest first.
     /// # Errors
     /// `Corrupt` when the parts do not have the expected columns.
-    pub(super) fn restore(&mut self, parts: &[StatePart], calls: &mut Calls) -> Result<HashMap<(Arc<[u8]>, i64), usize>> {
+    pub(super) fn restore(&mut self, parts: &[StatePart], calls: &mut Calls) -> Result<HashMap<Arc<[u8]>, Vec<usize>>> {
         let types = |schema: &Schema| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
         let mut numbers: HashMap<(Arc<[u8]>, i64), usize> = HashMap::new();
         for part in parts {
@@ -256,13 +258,15 @@ impl Partitions {
         self.is_stored = !numbers.is_empty();
         self.dirty.clear();
         self.gone.clear();
-        // Of the partitions that had a key the youngest takes its rows.
-        for ((key, birth), number) in &numbers {
-            if self.find(key).is_none_or(|other| self.get(other).birth < *birth) {
-                self.current.insert(key.clone(), *number);
-            }
+        let mut of_key: HashMap<Arc<[u8]>, Vec<usize>> = HashMap::new();
+        for ((key, _), number) in numbers {
+            of_key.entry(key).or_default().push(number);
         }
-        Ok(numbers)
+        for (key, numbers) in &mut of_key {
+            numbers.sort_by_key(|number| self.get(*number).birth);
+            self.current.extend(numbers.last().map(|youngest| (key.clone(), *youngest)));
+        }
+        Ok(of_key)
     }
 
     fn restore_batch(
@@ -287,10 +291,9 @@ impl Partitions {
                 continue;
             }
             let number = *numbers.entry(name.clone()).or_insert_with(|| self.add_born(&name.0, name.1));
-            let forget = Forget { time: value(3, row), at: value(4, row) };
             let partition = self.get_mut(number);
             (partition.rows, partition.last_time) = (value(1, row), value(2, row));
-            partition.forget = (forget.at != i64::MAX).then_some(forget);
+            (partition.forget_time, partition.split_time) = (value(3, row), value(4, row));
             groups.push(Some(number));
         }
         calls.resize(self.capacity());

@@ -119,8 +119,8 @@ struct NaivePartition {
 }
 
 impl NaivePartition {
-    /// Lets rows pass up to a watermark, adding `id answer` to the output.
-    fn pass(&mut self, watermark: i64, frame: Frame, output: &mut Vec<String>) {
+    /// Lets rows pass up to a watermark, adding `id answer` to the output. `forgets`: the distance of a frame that is forgotten.
+    fn pass(&mut self, watermark: i64, frame: Frame, forgets: Option<i64>, output: &mut Vec<String>) {
         self.waiting.sort_unstable();
         let ready: Vec<_> = self.waiting.iter().copied().filter(|(time, ..)| *time <= watermark).collect();
         self.waiting.retain(|(time, ..)| *time > watermark);
@@ -151,37 +151,38 @@ impl NaivePartition {
                 }
             }
             self.last = Some(time);
-        }
-        if self.forget.is_some_and(|forget| forget <= watermark) {
-            *self = NaivePartition::default();
+            if let Some(distance) = forgets.filter(|distance| self.forget.is_none_or(|forget| forget < time + distance + 1)) {
+                self.forget = Some(time + distance * 3 / 2 + 1);
+            }
         }
     }
 }
 
 /// The answer of Flink and how many rows it drops. The watermark is `delay` behind the latest row.
 fn naive(rows: &[Row], frame: Frame, forgets: bool, delay: i64) -> (Vec<String>, u64) {
+    let forgets = match frame {
+        Frame::Range { preceding_ms } if forgets => preceding_ms,
+        _ => None,
+    };
     let mut partitions: BTreeMap<Option<i64>, NaivePartition> = BTreeMap::new();
     let (mut output, mut late, mut watermark) = (vec![], 0, i64::MIN);
     for (id, (key, value, time)) in rows.iter().enumerate() {
         let partition = partitions.entry(*key).or_default();
+        if *time <= watermark && partition.forget.is_some_and(|forget| forget <= watermark) {
+            *partition = NaivePartition { waiting: std::mem::take(&mut partition.waiting), ..NaivePartition::default() };
+        }
         let limit = if is_unbounded(frame) { Some(watermark) } else { partition.last };
         if limit.is_some_and(|limit| *time <= limit) {
             late += 1;
         } else {
             partition.waiting.push((*time, id, *value));
-            if forgets
-                && let Frame::Range { preceding_ms: Some(distance) } = frame
-                && partition.forget.is_none_or(|forget| forget < time + distance + 1)
-            {
-                partition.forget = Some(time + distance * 3 / 2 + 1);
-            }
         }
         if time - delay > watermark {
             watermark = time - delay;
-            partitions.values_mut().for_each(|partition| partition.pass(watermark, frame, &mut output));
+            partitions.values_mut().for_each(|partition| partition.pass(watermark, frame, forgets, &mut output));
         }
     }
-    partitions.values_mut().for_each(|partition| partition.pass(i64::MAX, frame, &mut output));
+    partitions.values_mut().for_each(|partition| partition.pass(i64::MAX, frame, forgets, &mut output));
     output.sort();
     (output, late)
 }
@@ -368,6 +369,34 @@ fn a_partition_that_is_forgotten_leaves_nothing_behind() {
     lanes.on_watermark(i64::MAX).unwrap();
     lanes.snapshot().unwrap();
     assert_eq!((lanes.operators[0].metrics().state_rows, lanes.slots()), (0, vec!["watermark".to_string()]));
+}
+
+/// Recorded: how often rows that are very late begin their partition anew. `(key, time)` and the count that comes out.
+#[test]
+fn very_late_rows_as_recorded() {
+    let input = [
+        (1, 5_000),
+        (1, 6_000),
+        (2, 8_000),
+        (1, 5_500),
+        (2, 9_000),
+        (1, 5_600),
+        (2, 9_005),
+        (1, 5_700),
+        (2, 20_000),
+        (1, 5_800),
+        (2, 21_000),
+        (1, 5_900),
+        (1, 5_800),
+        (2, 22_000),
+    ];
+    let rows: Vec<Row> = input.iter().map(|(key, time)| (Some(*key), None, *time)).collect();
+    let node =
+        node(OverOrder::EventTime(3), Frame::Range { preceding_ms: Some(2_000) }, vec![aggregate(Count, None, DataType::Int64)]);
+    let expected = ["0 1", "1 2", "10 2", "11 2", "12 1", "13 3", "2 1", "4 2", "5 1", "6 3", "7 1", "8 1", "9 1"];
+    for cuts in [&[(1, true, 0)][..], &[(20, true, 0)], &[(3, false, 2)], &[(2, true, 1)]] {
+        assert_eq!(answers(&run(&rows, &node, 0, cuts).0), expected);
+    }
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Versions {
         let stored: SchemaRef = Arc::new(Schema::new(fields));
         let columns: Vec<usize> = keys.iter().map(|(column, _)| *column).collect();
         Ok(Versions {
-            rows: Arrangement::new("right", &stored, &columns, false)?,
+            rows: Arrangement::unindexed("right", &stored, &columns)?,
             stored,
             width: input.fields().len(),
             strict_keys: keys.iter().filter(|(_, nulls_match)| !nulls_match).map(|(column, _)| *column).collect(),
@@ -133,7 +133,7 @@ impl Versions {
         for (row, id) in ids.into_iter().enumerate() {
             let version = Version { time: times.value(row), row: id, is_deletion: deletions[row] };
             if let Some(replaced) = self.insert(keys.key(row), version) {
-                self.rows.remove(replaced, keys.key(row));
+                self.rows.remove(replaced, &[]);
             }
         }
         self.rows.tidy()
@@ -187,16 +187,7 @@ impl Versions {
             }
         }
         self.version_count -= gone.len();
-        if gone.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<Option<RowId>> = gone.iter().map(|id| Some(*id)).collect();
-        let columns = self.rows.gather(&ids, self.rows.keys())?;
-        let columns: Vec<ArrayRef> = columns.iter().map(crate::running::canonical_floats).collect();
-        let keys = self.rows.encode_keys(&columns, gone.len())?;
-        for (row, id) in gone.into_iter().enumerate() {
-            self.rows.remove(id, keys.key(row));
-        }
+        gone.into_iter().for_each(|id| self.rows.remove(id, &[]));
         self.rows.tidy()
     }
 

@@ -226,3 +226,19 @@ proptest! {
         check(shape, &rows);
     }
 }
+
+#[test]
+fn a_window_that_was_sent_stays_closed_over_a_restart() {
+    let shape = Shape { kind: JoinKind::Left, delays_ms: [0, 0], has_key: true, nulls_match: false, has_condition: false };
+    let mut lanes = join(shape);
+    let row = Row { port: 0, time: 3, size: 10, key: Some(1), value: 0, then: Then::Nothing };
+    let batch = thalweg_core::Batch::append(rows_of(&input(), &[values(0, &row)]));
+    lanes.batch(0, &batch);
+    lanes.watermark(0, EventTime(9));
+    lanes.watermark(1, EventTime(9));
+    // The sources begin again behind the watermark: a partition was idle when it was made.
+    lanes.restart_behind(2);
+    lanes.batch(0, &batch);
+    lanes.finish();
+    assert_eq!((lanes.output.len(), lanes.late_rows()), (1, 1));
+}
