@@ -63,6 +63,7 @@ fn join(kind: JoinKind, updating: [bool; 2]) -> Join {
         null_aware: false,
         left_updating: updating[0],
         right_updating: updating[1],
+        time_to_live: [None, None],
     }
 }
 

@@ -104,14 +104,14 @@ impl JoinOperator {
         if output.fields().len() != width {
             return Err(Error::internal("a join gives the columns of its inputs"));
         }
-        let time_to_live_ms = match state {
+        let time_to_live_ms = node.time_to_live.map(|hint| match hint.unwrap_or(state) {
             StateLifetime::TimeToLive { ms } => Some(ms),
             _ => None,
-        };
+        });
         let condition =
             node.condition.as_ref().map(|condition| PairCondition::new(condition, inputs[LEFT], inputs[RIGHT])).transpose()?;
         let tracks = [node.kind.keeps_left() || !node.kind.has_right_columns(), node.kind.keeps_right()];
-        let counts_matches = condition.is_some() || node.null_aware || time_to_live_ms.is_some();
+        let counts_matches = condition.is_some() || node.null_aware || time_to_live_ms.iter().any(Option::is_some);
         let side = |port: usize| {
             let needed = condition.as_ref().map(|condition| if port == LEFT { &condition.left } else { &condition.right });
             Side::new(
@@ -120,7 +120,7 @@ impl JoinOperator {
                 inputs[port],
                 needed.map_or(&[], Vec::as_slice),
                 side::Matching { tracks: tracks[port], counts_matches },
-                time_to_live_ms,
+                time_to_live_ms[port],
                 context,
             )
         };

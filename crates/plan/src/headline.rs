@@ -5,7 +5,7 @@ use thalweg_core::ColumnKind;
 use crate::window::duration_text;
 use crate::{
     AggregateCall, Conflict, Expr, Frame, JoinKey, JoinKind, Keep, Node, NodeKind, OverCall, OverOrder, Plan, RankFunction,
-    RankRange, SinkTarget, SortKey,
+    RankRange, SinkTarget, SortKey, StateLifetime,
 };
 
 fn input_names(plan: &Plan, node: &Node, port: usize) -> Vec<String> {
@@ -80,7 +80,13 @@ pub(crate) fn headline(plan: &Plan, node: &Node) -> String {
         }
         NodeKind::Join(node) => {
             let null_aware = if node.null_aware { ", a null matches all (NOT IN)" } else { "" };
-            format!("{}{null_aware}", join(node.kind, &node.keys, &node.condition))
+            let kept = |side: &str, hint: Option<StateLifetime>| match hint {
+                None => String::new(),
+                Some(StateLifetime::TimeToLive { ms }) => format!(", {side} rows kept {}", duration_text(ms)),
+                Some(_) => format!(", {side} rows kept forever"),
+            };
+            let [left, right] = node.time_to_live;
+            format!("{}{null_aware}{}{}", join(node.kind, &node.keys, &node.condition), kept("left", left), kept("right", right))
         }
         NodeKind::IntervalJoin(node) => format!(
             "{}, {} between {} and {} after {}",

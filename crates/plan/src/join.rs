@@ -4,7 +4,7 @@
 
 use thalweg_core::{ScanField, TableDefinition};
 
-use crate::Expr;
+use crate::{Expr, StateLifetime};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum JoinKind {
@@ -69,6 +69,8 @@ pub struct Join {
     pub null_aware: bool,
     pub left_updating: bool,
     pub right_updating: bool,
+    /// How long the rows of the left and of the right input are kept, where a hint says so; else as the node's state.
+    pub time_to_live: [Option<StateLifetime>; 2],
 }
 
 /// A join of append-only inputs whose times are near each other: `lower_ms <= left_time - right_time <= upper_ms`.

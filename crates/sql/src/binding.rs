@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::ast;
 use thalweg_core::{Clock, Code, Diagnostic, TableDefinition};
 use thalweg_plan::Plan;
 
+use crate::catalog::validate;
 use crate::functions::{self, FunctionContext};
 use crate::planner::{self, Insert, PlannerInput, TableLookup};
 use crate::{InsertStatement, PlannerContext, QueryPlanner, parse_expression_at};
@@ -26,13 +27,15 @@ impl StreamPlanner {
     ) -> Result<T, Vec<Diagnostic>> {
         let tables = SessionTables { context, unusable: RefCell::default() };
         let zone = context.settings.time_zone();
-        let idle_timeout = context.settings.duration("table.exec.source.idle-timeout");
+        let ms_of =
+            |name: &str| context.settings.duration(name).map(|duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
         let input = PlannerInput {
             tables: &tables,
             functions: functions::all(&FunctionContext { time_zone: zone, clock: self.clock.clone() }),
             time_zone: zone.name().to_string(),
             source: context.source,
-            idle_timeout_ms: idle_timeout.and_then(|timeout| i64::try_from(timeout.as_millis()).ok()),
+            idle_timeout_ms: ms_of("table.exec.source.idle-timeout"),
+            state_ttl_ms: ms_of("table.exec.state.ttl"),
             parse_expression,
             rewrite: &functions::rewrite::rewrite,
             expr_planners: functions::expr_planner::expr_planners(),
@@ -57,13 +60,19 @@ impl QueryPlanner for StreamPlanner {
         let mut planned = vec![];
         for insert in inserts {
             let table = context.catalog.writable(&insert.target, Some(insert.target_span), context.registry)?;
-            let connector = table.definition.connector().and_then(|name| context.registry.connector(name));
+            let hinted: Vec<(&str, &str)> = insert.hinted_options.iter().collect();
+            let target = match hinted.as_slice() {
+                [] => Arc::new(table.definition.clone()),
+                hinted => with_options(context, &table.definition, hinted)
+                    .map_err(|finding| vec![finding.label(insert.target_span, "written here")])?,
+            };
+            let connector = target.connector().and_then(|name| context.registry.connector(name));
             planned.push(Insert {
                 takes_updates: connector.is_some_and(|connector| connector.takes_updates),
                 takes_upserts: connector.is_some_and(|connector| connector.takes_upserts),
                 conflict: insert.conflict,
                 requires_conflict: context.settings.boolean("table.exec.sink.require-on-conflict"),
-                target: Arc::new(table.definition.clone()),
+                target,
                 target_span: Some(insert.target_span),
                 columns: insert
                     .columns
@@ -88,6 +97,28 @@ fn at_its_use(name: &str, finding: Diagnostic, planned: &[Diagnostic]) -> Diagno
     match missed.and_then(|missed| Some((missed.labels.first()?.span, missed.source.clone()))) {
         Some((place, source)) if finding.labels.is_empty() => Diagnostic { source, ..finding.label(place, "read here") },
         _ => finding,
+    }
+}
+
+/// `table` with the options of a hint. Findings have no place: the hint's is in another text than the table's.
+fn with_options(
+    context: &PlannerContext<'_>,
+    table: &TableDefinition,
+    hinted: &[(&str, &str)],
+) -> Result<Arc<TableDefinition>, Diagnostic> {
+    if !context.settings.boolean("table.dynamic-table-options.enabled") {
+        return Err(Diagnostic::error(Code::BAD_SETTING, "hint OPTIONS is switched off")
+            .help("SET 'table.dynamic-table-options.enabled' = 'true'"));
+    }
+    let mut table = table.clone();
+    hinted.iter().for_each(|(key, value)| table.options.insert(*key, *value));
+    let findings = validate::validate(&table, context.registry);
+    match findings.wrong.into_iter().chain(findings.missing).next() {
+        None => Ok(Arc::new(table)),
+        Some(finding) => {
+            let message = format!("hint OPTIONS of table \"{}\": {}", table.name, finding.message);
+            Err(Diagnostic { labels: vec![], message, ..finding })
+        }
     }
 }
 
@@ -118,6 +149,10 @@ impl TableLookup for SessionTables<'_> {
                 None
             }
         }
+    }
+
+    fn with_options(&self, table: &TableDefinition, hinted: &[(&str, &str)]) -> Result<Arc<TableDefinition>, Diagnostic> {
+        with_options(self.context, table, hinted)
     }
 
     fn view(&self, name: &str) -> Option<(ast::Query, Vec<String>)> {

@@ -243,7 +243,14 @@ fn tokens_to_closing(parser: &mut Parser) -> Vec<Lexeme> {
             _ => {}
         }
         let TokenWithSpan { token, span } = parser.next_token();
-        lexemes.push(Lexeme { token, span: span_between(span.start, span.end), bytes: 0..0, secret: false, bound: false });
+        lexemes.push(Lexeme {
+            token,
+            span: span_between(span.start, span.end),
+            bytes: 0..0,
+            secret: false,
+            bound: false,
+            hint: None,
+        });
     }
     lexemes
 }

@@ -4,6 +4,7 @@ mod create_table;
 mod create_view;
 pub(crate) mod cursor;
 mod data_change;
+mod hints;
 pub(crate) mod lexer;
 mod refusals;
 mod reserved;
@@ -18,6 +19,7 @@ use crate::statement::Parsed;
 use crate::token_pass::{self, TEXT_BYTES_MAX};
 use crate::variables::{self, Variables};
 use cursor::Cursor;
+pub(crate) use hints::{STATE_TTL_HINT, name_of, split_hinted_name};
 use lexer::Lexeme;
 
 /// The stack of the thread that parses, and of the one that plans: room for the deepest statement that
@@ -38,8 +40,14 @@ pub fn parse_script(source: &SourceText, variables: &dyn Variables) -> Result<Ve
         return Err(vec![Diagnostic { source: Some(SourceText::new(source.name.clone(), "")), ..finding }]);
     }
     let lexed = lexer::lex(text);
-    let (lexemes, mut findings) = variables::bind(lexed.lexemes, text, variables);
-    findings.extend(token_pass::check_tokens(&lexemes, &lexed.hints));
+    let (mut lexemes, mut findings) = variables::bind(lexed.lexemes, text, variables);
+    for hint in lexemes.iter_mut().filter_map(|lexeme| lexeme.hint.as_mut()) {
+        let (bound, mut more) = variables::bind(std::mem::take(&mut hint.lexemes), text, variables);
+        hint.lexemes = bound;
+        findings.append(&mut more);
+    }
+    findings.extend(token_pass::check_tokens(&lexemes));
+    findings.extend(lexed.stray_hints.into_iter().map(hints::misplaced));
     let mut ranges = lexer::split(&lexemes);
     if let Some(error) = lexed.error {
         // The last statement has no end; what is wrong with its beginning would only distract.
@@ -80,7 +88,9 @@ fn is_in(finding: &Diagnostic, lexemes: &[Lexeme]) -> bool {
 fn parse_one(lexemes: &[Lexeme], source: &SourceText) -> Result<Parsed, Diagnostic> {
     token_pass::check_limits(lexemes)?;
     let mut cursor = Cursor::new(lexemes, &source.text);
-    statement::parse(&mut cursor, source)
+    let parsed = statement::parse(&mut cursor, source)?;
+    hints::check_used(lexemes)?;
+    Ok(parsed)
 }
 
 /// Reads an expression such as that of a computed column or a watermark. `start` is where it stands in its file

@@ -46,6 +46,7 @@ mod sink;
 mod sort;
 mod source;
 mod span;
+mod state_ttl;
 mod subquery;
 mod system_time;
 mod text;
@@ -90,6 +91,8 @@ pub struct PlannerInput<'a> {
     pub source: &'a SourceText,
     /// `table.exec.source.idle-timeout`; a table's own `scan.watermark.idle-timeout` wins.
     pub idle_timeout_ms: Option<i64>,
+    /// `table.exec.state.ttl`; `None` is never.
+    pub state_ttl_ms: Option<i64>,
     /// Parses the text of a computed column or of a watermark.
     pub parse_expression: &'a dyn Fn(&str) -> Result<ast::Expr, Diagnostic>,
 }
@@ -97,6 +100,16 @@ pub struct PlannerInput<'a> {
 /// The tables and views that a query can name.
 pub trait TableLookup {
     fn table(&self, name: &str) -> Option<Arc<TableDefinition>>;
+
+    /// `table` with the options of a hint, which win over its own.
+    ///
+    /// # Errors
+    /// Options that the table cannot have.
+    fn with_options(&self, table: &TableDefinition, hinted: &[(&str, &str)]) -> Result<Arc<TableDefinition>, Diagnostic> {
+        let mut table = table.clone();
+        hinted.iter().for_each(|(key, value)| table.options.insert(*key, *value));
+        Ok(Arc::new(table))
+    }
 
     /// The query of a view and the names of its columns; no names when the view gives none of its own.
     fn view(&self, name: &str) -> Option<(ast::Query, Vec<String>)>;

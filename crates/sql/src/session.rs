@@ -251,6 +251,7 @@ impl Session {
         let insert = InsertStatement {
             target: name,
             target_span: create.name.span,
+            hinted_options: Options::new(),
             columns: None,
             query: Box::new(query.clone()),
             conflict: None,

@@ -193,6 +193,8 @@ pub struct Drop {
 pub struct InsertStatement {
     pub target: String,
     pub target_span: Span,
+    /// `/*+ OPTIONS('key' = 'value', …) */` behind the name of the target: they win over the table's own.
+    pub hinted_options: Options,
     /// The columns of `INSERT INTO t (a, b)`; `None` stands for all that can be written.
     pub columns: Option<Vec<(String, Span)>>,
     pub query: Box<ast::Query>,

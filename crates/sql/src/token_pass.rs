@@ -2,7 +2,7 @@
 //!
 //! - Limits: sqlparser, DataFusion and the destructors of an AST all recurse, so a bound on its depth is computed first, without
 //!   recursion. The bound is generous against what people write and small against a thread's stack.
-//! - Refusals: what sqlparser would accept with another meaning than Flink's (`"name"`, `x::INT`, hints in comments).
+//! - Refusals: what sqlparser would accept with another meaning than Flink's (`"name"`, `x::INT`).
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 use thalweg_core::{Code, Diagnostic, Span};
@@ -157,7 +157,7 @@ impl Depth {
 }
 
 /// What sqlparser would read with another meaning than Flink's, or drop.
-pub(crate) fn check_tokens(lexemes: &[Lexeme], hints: &[(String, Span)]) -> Vec<Diagnostic> {
+pub(crate) fn check_tokens(lexemes: &[Lexeme]) -> Vec<Diagnostic> {
     let mut findings = vec![];
     // Within a pattern `?` is a quantifier.
     let mut in_pattern = false;
@@ -181,14 +181,6 @@ pub(crate) fn check_tokens(lexemes: &[Lexeme], hints: &[(String, Span)]) -> Vec<
             ),
             _ => {}
         }
-    }
-    for (hint, span) in hints {
-        let name: String = hint.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-        findings.push(
-            Diagnostic::error(Code::NOT_YET, format!("hint \"{name}\" does not run yet"))
-                .label(*span, "hint")
-                .help("remove the hint; for table options, write them in WITH or use CREATE TABLE … LIKE"),
-        );
     }
     findings
 }

@@ -113,7 +113,7 @@ fn whole_variable(lexemes: &[Lexeme], index: usize) -> Option<usize> {
 
 fn push_literal(bound: &mut Vec<Lexeme>, value: Value, span: Span, bytes: Range<usize>) {
     let mut push = |token: Token| {
-        bound.push(Lexeme { token, span, bytes: bytes.clone(), secret: value.secret, bound: true });
+        bound.push(Lexeme { token, span, bytes: bytes.clone(), secret: value.secret, bound: true, hint: None });
     };
     let text = value.text.trim();
     let unsigned = text.strip_prefix('-').unwrap_or(text);

@@ -69,6 +69,7 @@ fn join(kind: JoinKind) -> Join {
         null_aware: false,
         left_updating: true,
         right_updating: true,
+        time_to_live: [None, None],
     }
 }
 

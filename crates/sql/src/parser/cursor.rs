@@ -8,9 +8,9 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use thalweg_core::{Code, Diagnostic, Options, Span};
 
 use super::lexer::{Lexeme, to_sqlparser};
-use super::refusals;
 use super::reserved::is_reserved;
 use super::syntax;
+use super::{hints, refusals};
 use crate::dialect::FlinkDialect;
 use crate::statement::{Expression, Literal, Name};
 use crate::types::{self, SqlType};
@@ -261,8 +261,9 @@ impl<'a> Cursor<'a> {
 
     /// A query up to the end of the tokens, or up to one that cannot belong to it.
     pub fn query(&mut self) -> Result<Box<Query>, Diagnostic> {
-        let (query, used) = self.sqlparser(|parser| parser.parse_query())?;
+        let (mut query, used) = self.sqlparser(|parser| parser.parse_query())?;
         refusals::check_query(&query, &self.lexemes[self.index..used])?;
+        hints::attach(&mut query, &self.lexemes[self.index..used], self.text)?;
         self.index = used;
         Ok(query)
     }

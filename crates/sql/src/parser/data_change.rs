@@ -5,6 +5,7 @@ use thalweg_core::{Code, Diagnostic, SourceText};
 use thalweg_plan::Conflict;
 
 use super::cursor::Cursor;
+use super::hints;
 use super::statement::is_query;
 use crate::statement::{InsertStatement, Statement};
 
@@ -18,6 +19,7 @@ pub(super) fn parse_insert(cursor: &mut Cursor, source: &SourceText) -> Result<I
     }
     // Hive's `INSERT OVERWRITE TABLE t` is accepted by Flink only in Hive's dialect.
     let target = cursor.table_name("the name of a table")?;
+    let hinted_options = hints::options_behind(&cursor.lexemes[cursor.index - 1], cursor.text)?;
     if cursor.is_word("PARTITION") {
         return Err(Diagnostic::error(Code::NOT_YET, "INSERT with a PARTITION clause does not run yet")
             .label(cursor.span(), "not yet")
@@ -38,6 +40,7 @@ pub(super) fn parse_insert(cursor: &mut Cursor, source: &SourceText) -> Result<I
     let insert = InsertStatement {
         target: target.value,
         target_span: target.span,
+        hinted_options,
         columns,
         query,
         conflict,

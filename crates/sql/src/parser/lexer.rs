@@ -1,6 +1,8 @@
 //! Text to tokens with exact places, and tokens to statements.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 use thalweg_core::{Code, Diagnostic, Place, Span};
@@ -18,6 +20,18 @@ pub(crate) struct Lexeme {
     pub secret: bool,
     /// A variable was replaced in it, so the text says something else than the token.
     pub bound: bool,
+    /// The hint that follows it.
+    pub hint: Option<Box<HintComment>>,
+}
+
+/// `/*+ … */`
+#[derive(Clone, Debug)]
+pub(crate) struct HintComment {
+    /// The tokens inside.
+    pub lexemes: Vec<Lexeme>,
+    pub span: Span,
+    /// Set by whoever found a use for it: a hint that nobody uses is a mistake.
+    pub used: Arc<AtomicBool>,
 }
 
 impl Lexeme {
@@ -27,12 +41,12 @@ impl Lexeme {
     }
 }
 
-/// The tokens of a text, the optimizer hints among its comments, and what could not be read.
+/// The tokens of a text, and what could not be read.
 #[derive(Debug, Default)]
 pub(crate) struct Lexed {
     pub lexemes: Vec<Lexeme>,
-    /// `/*+ … */` comments: the text inside and the place.
-    pub hints: Vec<(String, Span)>,
+    /// The places of hints that follow no token, or another hint.
+    pub stray_hints: Vec<Span>,
     /// Set when the text ends within a literal, name or comment; the tokens before it are there.
     pub error: Option<Diagnostic>,
 }
@@ -50,10 +64,13 @@ pub(crate) fn lex(text: &str) -> Lexed {
         let span = span_between(span.start, span.end);
         match token {
             Token::Whitespace(Whitespace::MultiLineComment(comment)) if comment.starts_with('+') => {
-                lexed.hints.push((comment[1..].trim().to_string(), span));
+                match lexed.lexemes.last_mut().filter(|before| before.hint.is_none()) {
+                    Some(before) => before.hint = Some(Box::new(hint(&comment[1..], span, start))),
+                    None => lexed.stray_hints.push(span),
+                }
             }
             Token::Whitespace(_) => {}
-            token => lexed.lexemes.push(Lexeme { token, span, bytes: start..end, secret: false, bound: false }),
+            token => lexed.lexemes.push(Lexeme { token, span, bytes: start..end, secret: false, bound: false, hint: None }),
         }
     }
     lexed.error = result.err().map(|error| {
@@ -64,6 +81,25 @@ pub(crate) fn lex(text: &str) -> Lexed {
             .help(help)
     });
     lexed
+}
+
+/// The hint that begins at `byte`, `/*+` and `*/` left out of `inside`. What it holds is read when somebody wants it.
+fn hint(inside: &str, span: Span, byte: usize) -> HintComment {
+    const LEAD: usize = "/*+".len();
+    let moved = |place: Place| Place {
+        line: place.line + span.start.line - 1,
+        column: if place.line == 1 { place.column + span.start.column - 1 + LEAD as u64 } else { place.column },
+    };
+    let lexemes = lex(inside)
+        .lexemes
+        .into_iter()
+        .map(|lexeme| Lexeme {
+            span: Span { start: moved(lexeme.span.start), end: moved(lexeme.span.end) },
+            bytes: lexeme.bytes.start + byte + LEAD..lexeme.bytes.end + byte + LEAD,
+            ..lexeme
+        })
+        .collect();
+    HintComment { lexemes, span, used: Arc::default() }
 }
 
 /// What was begun at `byte` and never ended.

@@ -285,7 +285,6 @@ impl Visitor for Check {
         self.refuse_if(!select.cluster_by.is_empty() || !select.distribute_by.is_empty(), "CLUSTER BY or DISTRIBUTE BY", place);
         self.refuse_if(!select.sort_by.is_empty(), "SORT BY", place);
         self.refuse_if(select.value_table_mode.is_some(), "SELECT AS STRUCT or AS VALUE", place);
-        self.refuse_if(!select.optimizer_hints.is_empty(), "a hint", place);
         self.grouping(&select.group_by);
         self.allowed.extend(group_window::calls(select));
         for item in &select.projection {

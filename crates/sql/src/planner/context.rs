@@ -23,6 +23,7 @@ use super::type_name::SQL_TYPE;
 use super::unique_names::with_unique_names;
 use super::window_call::WindowCalls;
 use super::{PlannerInput, check, group_alias, rewrite, subquery, system_time};
+use crate::parser::split_hinted_name;
 
 /// Binds queries against the tables of a session.
 pub(crate) struct Binder<'a> {
@@ -160,17 +161,30 @@ pub(crate) fn config_options() -> ConfigOptions {
 
 impl ContextProvider for Binder<'_> {
     fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
-        let table = name.table();
+        let (table, hinted) = split_hinted_name(name.table());
         if name.schema().is_none() {
             if let Some(definition) = self.input.tables.table(table) {
-                return Ok(Arc::new(ScannedTable::new(definition)));
+                return match hinted.as_slice() {
+                    [] => Ok(Arc::new(ScannedTable::new(definition))),
+                    hinted => match self.input.tables.with_options(&definition, hinted) {
+                        Ok(definition) => Ok(Arc::new(ScannedTable::new(definition))),
+                        Err(finding) => Err(refuse(finding)),
+                    },
+                };
+            }
+            if !hinted.is_empty() && self.input.tables.view(table).is_some() {
+                return Err(refuse(
+                    Diagnostic::error(Code::NOT_IN_FLINK, format!("hint OPTIONS is for tables, and \"{table}\" is a view"))
+                        .help("write the hint behind the table in the query of the view"),
+                ));
             }
             if let Some((query, columns)) = self.input.tables.view(table) {
                 let plan = self.view(table, &query, columns).map_err(refuse)?;
                 return Ok(Arc::new(InlinedView { schema: Arc::new(plan.schema().as_arrow().clone()), plan }));
             }
         }
-        Err(refuse(unknown_table(&name.to_string(), &self.input.tables.names())))
+        let name = if hinted.is_empty() { name.to_string() } else { table.to_string() };
+        Err(refuse(unknown_table(&name, &self.input.tables.names())))
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

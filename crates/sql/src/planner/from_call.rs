@@ -8,6 +8,7 @@
 //! | `JOIN USING(left, right, kind, columns…)` | [`using_join`] |
 //! | `UNNEST OF(left, array, …)` | [`unnest`] |
 //! | `UNIQUE NAMES(query)` | [`unique_names`] |
+//! | `STATE TTL(relation, milliseconds)` | [`state_ttl`] |
 //!
 //! `FOR SYSTEM_TIME AS OF` behind a table is bound here as well, by [`system_time`].
 
@@ -21,7 +22,7 @@ use datafusion::sql::sqlparser::tokenizer;
 use thalweg_core::Span;
 use thalweg_plan::SetKind;
 
-use super::{ast_build, set_operation, span, system_time, unique_names, unnest, using_join};
+use super::{ast_build, set_operation, span, state_ttl, system_time, unique_names, unnest, using_join};
 
 pub(crate) const JOIN_USING: &str = "JOIN USING";
 pub(crate) const UNNEST_OF: &str = "UNNEST OF";
@@ -40,7 +41,7 @@ pub(crate) fn set_operation_name(kind: SetKind, all: bool) -> &'static str {
 /// Whether `function` is one of the calls of this module.
 pub(crate) fn is_from_call(function: &Function) -> bool {
     let name = name_of(function);
-    set_kind(&name).is_some() || [JOIN_USING, UNNEST_OF, UNIQUE_NAMES].contains(&name.as_str())
+    set_kind(&name).is_some() || [JOIN_USING, UNNEST_OF, UNIQUE_NAMES, state_ttl::STATE_TTL].contains(&name.as_str())
 }
 
 fn name_of(function: &Function) -> String {
@@ -86,6 +87,7 @@ impl RelationPlanner for FromCalls {
                     None => match name.as_str() {
                         JOIN_USING => using_join::plan(call)?,
                         UNNEST_OF => unnest::plan(call)?,
+                        state_ttl::STATE_TTL => state_ttl::plan(call)?,
                         _ => unique_names::plan(call)?,
                     },
                 };

@@ -100,7 +100,7 @@ impl Lowering<'_> {
         let properties = properties::with_sure_key(properties, kind, left_schema, right_schema);
         let node_schema = properties::joined_schema(left_schema, right_schema, kind);
         let edges = self.edges(&left, &right, null_aware);
-        let join = Join { kind, keys, condition, null_aware, left_updating, right_updating };
+        let join = Join { kind, keys, condition, null_aware, left_updating, right_updating, time_to_live: [None, None] };
         let node = self.add(NodeKind::Join(join), edges, node_schema, properties, place);
         Ok(self.joined(node, kind, (&left, &right), schema))
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, Int32Array, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::{DFSchema, JoinType, ScalarValue};
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan, TableScan, UserDefinedLogicalNode, Values};
 use thalweg_core::{Code, Diagnostic, Span, TableDefinition};
 use thalweg_plan::{
@@ -18,6 +18,7 @@ use super::context::ScannedTable;
 use super::relation::{Origin, PendingKind, PendingWindow, Relation, WindowPart};
 use super::set_operation_node::SetOperationNode;
 use super::source::BuiltSource;
+use super::state_ttl::StateTtlNode;
 use super::system_time::SystemTimeNode;
 use super::unnest_node::UnnestNode;
 use super::window_node::{CallKind, WindowNode, window_fields};
@@ -27,7 +28,7 @@ use super::{PlannerInput, expression, span};
 pub(crate) struct Lowering<'a> {
     pub(crate) input: &'a PlannerInput<'a>,
     pub(crate) plan: Plan,
-    /// The tables that are read, with the positions of the columns that any of the logical plans needs.
+    /// The tables that are read, by [`scan_key`], with the positions of the columns that any of the logical plans needs.
     pub(crate) needed: HashMap<String, (Arc<TableDefinition>, BTreeSet<usize>)>,
     pub(crate) sources: HashMap<String, BuiltSource>,
 }
@@ -41,9 +42,8 @@ impl<'a> Lowering<'a> {
                 if let LogicalPlan::TableScan(scan) = node
                     && let Some(table) = scan.source.downcast_ref::<ScannedTable>()
                 {
-                    let entry = needed
-                        .entry(table.definition.name.clone())
-                        .or_insert_with(|| (table.definition.clone(), BTreeSet::new()));
+                    let entry =
+                        needed.entry(scan_key(&table.definition)).or_insert_with(|| (table.definition.clone(), BTreeSet::new()));
                     entry.1.extend(scanned_columns(scan));
                 }
                 Ok(TreeNodeRecursion::Continue)
@@ -85,7 +85,9 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Union(union) => self.union(union),
             LogicalPlan::Aggregate(aggregate) => {
                 let relation = self.lower(&aggregate.input)?;
-                self.aggregate(relation, aggregate)
+                let relation = self.aggregate(relation, aggregate)?;
+                self.apply_hints(relation.node, &[&aggregate.input]);
+                Ok(relation)
             }
             LogicalPlan::Values(values) => self.values(values),
             LogicalPlan::EmptyRelation(empty) => {
@@ -98,7 +100,14 @@ impl<'a> Lowering<'a> {
                     .collect();
                 self.values_node(columns, empty.schema.clone(), rows)
             }
-            LogicalPlan::Join(join) => self.join(join, needed),
+            LogicalPlan::Join(join) => {
+                let relation = self.join(join, needed)?;
+                match join.join_type {
+                    JoinType::RightSemi | JoinType::RightAnti => self.apply_hints(relation.node, &[&join.right, &join.left]),
+                    _ => self.apply_hints(relation.node, &[&join.left, &join.right]),
+                }
+                Ok(relation)
+            }
             LogicalPlan::Extension(extension) => self.extension(&*extension.node),
             other => Err(not_yet(&kind_of(other), span::of_exprs(&other.expressions()))),
         }
@@ -118,6 +127,10 @@ impl<'a> Lowering<'a> {
         if let Some(version) = any.downcast_ref::<SystemTimeNode>() {
             return self.version(version);
         }
+        if let Some(hinted) = any.downcast_ref::<StateTtlNode>() {
+            let relation = self.lower(&hinted.input)?;
+            return Ok(Relation { schema: node.schema().clone(), ..relation });
+        }
         Err(not_yet(node.name(), None))
     }
 
@@ -130,6 +143,7 @@ impl<'a> Lowering<'a> {
         properties: Properties,
         place: Option<Span>,
     ) -> usize {
+        let properties = Properties { state: self.state_lifetime(&kind, properties.state), ..properties };
         self.plan.add(Node { id: OperatorId(String::new()), kind, inputs, schema, properties, span: place })
     }
 
@@ -145,7 +159,7 @@ impl<'a> Lowering<'a> {
         let Some(table) = scan.source.downcast_ref::<ScannedTable>() else {
             return Err(not_yet("this source of rows", None));
         };
-        let source = self.source(&table.definition.name)?;
+        let source = self.source(&scan_key(&table.definition))?;
         let origins = scanned_columns(scan)
             .map(|column| {
                 let position = source.columns.iter().position(|declared| *declared == column);
@@ -374,6 +388,12 @@ pub(crate) fn by_keys(keys: &[usize]) -> Exchange {
 pub(crate) fn whole(node: usize, schema: datafusion::common::DFSchemaRef) -> Relation {
     let origins = (0..schema.fields().len()).map(Origin::Node).collect();
     Relation { node, schema, origins, window: None }
+}
+
+/// What makes two scans one source: the table, and the options that a hint may have given it.
+pub(crate) fn scan_key(table: &TableDefinition) -> String {
+    let options = table.options.iter().map(|(name, value)| format!("\0{name}\0{value}"));
+    std::iter::once(table.name.clone()).chain(options).collect()
 }
 
 fn scanned_columns(scan: &TableScan) -> impl Iterator<Item = usize> + '_ {

@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::{from_clause, group_window, interval, set_operation, subquery, unique_names, values};
+use super::{from_clause, group_window, interval, set_operation, state_ttl, subquery, unique_names, values};
 
 /// Rewrites `query`, subqueries included:
 ///
@@ -18,6 +18,7 @@ use super::{from_clause, group_window, interval, set_operation, subquery, unique
 /// - intervals are spelled out;
 /// - the old group windows become window calls in FROM;
 /// - INTERSECT, EXCEPT, UNNEST, USING and NATURAL become calls in FROM, see [`super::from_call`];
+/// - relations that a STATE_TTL hint names become calls in FROM;
 /// - columns of one name in a subquery get numbers;
 /// - `(a, b) IN (SELECT …)` becomes EXISTS;
 /// - GROUPING_ID is GROUPING of several columns, and both are BIGINT;
@@ -66,6 +67,7 @@ impl VisitorMut for Rewrite<'_> {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         name_items(&mut select.projection);
+        state_ttl::rewrite(select);
         group_window::rewrite(select);
         from_clause::rewrite(select);
         if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {

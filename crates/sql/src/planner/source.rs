@@ -56,7 +56,7 @@ fn without_places(finding: Diagnostic) -> Diagnostic {
 }
 
 impl Lowering<'_> {
-    /// The one source of the table `name`, with the columns that any query of the job needs.
+    /// The one source of a table, with the columns that any query of the job needs. `name` is its [`super::lower::scan_key`].
     pub(crate) fn source(&mut self, name: &str) -> Result<BuiltSource, Diagnostic> {
         if let Some(built) = self.sources.get(name) {
             return Ok(built.clone());

@@ -98,6 +98,7 @@ struct Session {
     tables: Vec<Arc<TableDefinition>>,
     views: HashMap<String, (String, Vec<String>)>,
     time_zone: Option<String>,
+    state_ttl_ms: Option<i64>,
 }
 
 impl TableLookup for Session {
@@ -130,6 +131,7 @@ impl Session {
             time_zone: self.time_zone.clone().unwrap_or_else(|| "UTC".to_string()),
             source: &source,
             idle_timeout_ms: None,
+            state_ttl_ms: self.state_ttl_ms,
             parse_expression: &parse_expression,
         })
     }

@@ -41,6 +41,7 @@ impl Lowering<'_> {
         let place = span::union(span::of_exprs(&aggregate.group_expr), span::of_exprs(&aggregate.aggr_expr));
         let groups_by =
             |part: WindowPart| aggregate.group_expr.iter().any(|group| relation.origin_of(group) == Some(Origin::Window(part)));
+        let mut earlier = None;
         let pending = match &relation.window {
             Some(pending) if groups_by(WindowPart::Start) && groups_by(WindowPart::End) => {
                 check_multiple(pending)?;
@@ -56,7 +57,10 @@ impl Lowering<'_> {
                 Earlier::Bounds(bounds) if !self.fits_slices(&relation, aggregate) => {
                     return self.groups_of_windows(&relation, bounds, aggregate, (0, place));
                 }
-                Earlier::Bounds(bounds) => instant_of(bounds),
+                Earlier::Bounds(bounds) => {
+                    earlier = Some(bounds);
+                    instant_of(bounds)
+                }
             },
         };
 
@@ -84,10 +88,18 @@ impl Lowering<'_> {
             calls.push(self.call(call, output, &mut inputs)?);
         }
         let time_column = inputs.pass(self, pending.time_column);
+        let bounds = earlier.map(|bounds| [bounds.start, bounds.end].map(|column| inputs.pass(self, column)));
+        let bounds = bounds.map(|bounds| bounds.map(|column| keys.iter().position(|key| *key == column)));
         let node = inputs.finish(self);
         let node = self.window_aggregate(node, &pending.kind, (time_column, keys, calls), place);
 
         let key_count = groups.iter().filter(|group| matches!(group, Group::Key(_))).count();
+        if let Some([start, end]) = bounds {
+            // The window is the one of the inner query, whose bounds are keys.
+            let properties = &mut self.plan.nodes[node].properties;
+            properties.upsert_key = Some((0..key_count).collect());
+            properties.window = properties.window.take().map(|window| WindowColumns { start, end, ..window });
+        }
         let call_count = aggregate.aggr_expr.len();
         let part_at = move |part: WindowPart| key_count + call_count + part as usize;
         let node = self.filter_window_columns(node, &pending.filters, &part_at)?;

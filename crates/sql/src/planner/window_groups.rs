@@ -92,7 +92,7 @@ impl Lowering<'_> {
         let before = self.properties(input);
         let properties = Properties {
             updating: false,
-            upsert_key: Some((0..group_count).collect()),
+            upsert_key: Some((0..group_count).filter(|group| keys[*group] != time).collect()),
             time_attributes: position(time).map(|column| TimeAttribute { column, kind: TimeKind::Event }).into_iter().collect(),
             window: Some(WindowColumns { start: position(start), end: position(end), time: position(time) }),
             state: StateLifetime::UntilWatermark { ms: length_ms },
