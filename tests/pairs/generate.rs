@@ -412,13 +412,15 @@ impl Generator<'_> {
                 }
             })
             .collect();
-        let by_rows = |call: &OverCall| matches!(call, OverCall::Rank(Rank::RowNumber, _) | OverCall::Lag(..));
+        let by_rows = |call: &OverCall| matches!(call, OverCall::Rank(..) | OverCall::Lag(..));
         if frame == Frame::Default && !calls.iter().any(by_rows) && self.dice.chance(50) {
             order.truncate(1);
         }
         let partition = self.partition(&columns);
-        let has_lag = calls.iter().any(|call| matches!(call, OverCall::Lag(..)));
-        let input = if has_lag { Query::Distinct { input: Box::new(input) } } else { input };
+        // LAG takes any of equal rows, and RANK counts them all here, as in Flink.
+        let tells_equal_rows =
+            |call: &OverCall| matches!(call, OverCall::Lag(..) | OverCall::Rank(Rank::Rank | Rank::DenseRank, _));
+        let input = if calls.iter().any(tells_equal_rows) { Query::Distinct { input: Box::new(input) } } else { input };
         Query::Over { input: Box::new(input), partition, order, frame, calls }
     }
 

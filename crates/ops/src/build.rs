@@ -11,6 +11,7 @@ use crate::interval_join::IntervalJoinOperator;
 use crate::join::JoinOperator;
 use crate::lookup_join::LookupJoinOperator;
 use crate::normalize::NormalizeOperator;
+use crate::processing_time::ProcessingTimeOperator;
 use crate::project::ProjectOperator;
 use crate::session::SessionOperator;
 use crate::set_operation::SetOperationOperator;
@@ -33,6 +34,7 @@ pub fn build(node: &Node, input_schemas: &[SchemaRef], context: &OperatorContext
     match &node.kind {
         NodeKind::Project(project) => Ok(Box::new(ProjectOperator::new(project, node.schema.clone()))),
         NodeKind::Filter(filter) => Ok(Box::new(FilterOperator::new(filter))),
+        NodeKind::ProcessingTime(clock) => Ok(Box::new(ProcessingTimeOperator::new(clock, node.schema.clone(), context))),
         NodeKind::AssignWindow(assign) => {
             let input = only_input(node, input_schemas)?;
             Ok(Box::new(AssignWindowOperator::new(assign, input, node.schema.clone(), context.batch_rows)?))

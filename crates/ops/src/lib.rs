@@ -32,6 +32,7 @@ mod lookup_join;
 mod normalize;
 mod operator;
 mod over;
+mod processing_time;
 mod project;
 mod row_hash;
 mod running;

@@ -68,6 +68,19 @@ pub trait Operator: Send {
         Ok(())
     }
 
+    /// Whether the operator works by the clock, see [`Operator::on_clock`].
+    fn reads_clock(&self) -> bool {
+        false
+    }
+
+    /// Tells the wall clock (ms since 1970), before each batch and every few milliseconds. It may jump back.
+    ///
+    /// Returns the watermark to send on, which nobody sends but this operator; `None` from one that does not read the clock.
+    fn on_clock(&mut self, now_ms: i64) -> Option<EventTime> {
+        let _ = now_ms;
+        None
+    }
+
     /// The watermark to send on, given the minimum over the ports. Most operators send on what came in.
     fn output_watermark(&self, input: EventTime) -> EventTime {
         input

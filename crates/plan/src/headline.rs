@@ -49,6 +49,7 @@ pub(crate) fn headline(plan: &Plan, node: &Node) -> String {
             format!("Project {}", project.exprs.iter().map(|expr| expr.text.as_str()).collect::<Vec<_>>().join(", "))
         }
         NodeKind::Filter(filter) => format!("Filter {}", filter.predicate.text),
+        NodeKind::ProcessingTime(clock) => format!("ProcessingTime of {}", name(clock.column)),
         NodeKind::AssignWindow(assign) => format!("AssignWindow {} on {}", assign.window, name(assign.time_column)),
         NodeKind::WindowAggregate(aggregate) => {
             let calls = calls_text(&aggregate.aggregates, &name);

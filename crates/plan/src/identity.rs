@@ -9,6 +9,7 @@ impl NodeKind {
             NodeKind::Source(_) => "Source",
             NodeKind::Project(_) => "Project",
             NodeKind::Filter(_) => "Filter",
+            NodeKind::ProcessingTime(_) => "ProcessingTime",
             NodeKind::AssignWindow(_) => "AssignWindow",
             NodeKind::WindowAggregate(_) => "WindowAggregate",
             NodeKind::Session(Session { aggregates: Some(_), .. }) => "SessionAggregate",
@@ -55,6 +56,7 @@ impl NodeKind {
             }
             NodeKind::Project(project) => texts(&project.exprs),
             NodeKind::Filter(filter) => filter.predicate.identity(),
+            NodeKind::ProcessingTime(clock) => clock.column.to_string(),
             NodeKind::AssignWindow(assign) => format!("{} time({})", assign.window, assign.time_column),
             NodeKind::WindowAggregate(aggregate) => {
                 let calls = calls_identity(&aggregate.aggregates);

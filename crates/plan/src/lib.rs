@@ -18,9 +18,9 @@ pub use aggregate::{AggregateCall, AggregateFunction};
 pub use expr::Expr;
 pub use join::{IntervalJoin, Join, JoinKey, JoinKind, LookupJoin, TemporalJoin, WindowBounds, WindowJoin};
 pub use node::{
-    AssignWindow, Conflict, Exchange, Filter, GroupAggregate, Input, Node, NodeKind, Normalize, OperatorId, Project, Properties,
-    Session, SinkMaterialize, SinkNode, SinkTarget, SourceNode, StateLifetime, TimeAttribute, TimeKind, Watermark,
-    WindowAggregate, WindowColumns,
+    AssignWindow, Conflict, Exchange, Filter, GroupAggregate, Input, Node, NodeKind, Normalize, OperatorId, ProcessingTime,
+    Project, Properties, Session, SinkMaterialize, SinkNode, SinkTarget, SourceNode, StateLifetime, TimeAttribute, TimeKind,
+    Watermark, WindowAggregate, WindowColumns,
 };
 pub use plan::{Plan, PlanDifference};
 pub use rank::{

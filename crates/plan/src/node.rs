@@ -58,6 +58,7 @@ pub enum NodeKind {
     Source(SourceNode),
     Project(Project),
     Filter(Filter),
+    ProcessingTime(ProcessingTime),
     AssignWindow(AssignWindow),
     WindowAggregate(WindowAggregate),
     Session(Session),
@@ -117,6 +118,15 @@ pub struct Project {
 pub struct Filter {
     /// BOOLEAN; rows where it is not true are dropped.
     pub predicate: Expr,
+}
+
+/// Gives rows the clock's time, and the stream a watermark that follows the clock: what stands behind is as for event time.
+///
+/// Output: the input's columns, in `column` the moment at which the row came by. In order, never late, append-only.
+#[derive(Clone, Debug)]
+pub struct ProcessingTime {
+    /// A TIMESTAMP_LTZ(3), not null.
+    pub column: usize,
 }
 
 /// A window TVF without an aggregate: each row once for each of its windows.

@@ -609,6 +609,12 @@ impl Wiring<'_> {
                 sources: self.source_names(*index),
             });
         }
+        let clocked = nodes
+            .iter()
+            .enumerate()
+            .filter(|(_, node)| matches!(&node.work, Work::Operator(operator) if operator.reads_clock()))
+            .map(|(position, _)| position)
+            .collect();
         Ok(Body {
             task,
             lane,
@@ -621,6 +627,8 @@ impl Wiring<'_> {
             stores_state: self.job.options.durable,
             pressure: self.pressure.clone(),
             asked_for_epoch: false,
+            clock: self.job.clock.clone(),
+            clocked,
         })
     }
 

@@ -100,6 +100,7 @@ impl SourceTask {
                 self.poll(&mut reading)?;
             }
             self.send_watermark(&mut reading)?;
+            self.body.on_clock()?;
         }
     }
 

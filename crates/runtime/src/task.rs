@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Select, Sender};
-use thalweg_core::{Barrier, Batch, Epoch, Error, EventTime, LaneId, Message, OutputSegment, Result, SinkWriter};
+use thalweg_core::{Barrier, Batch, Clock, Epoch, Error, EventTime, LaneId, Message, OutputSegment, Result, SinkWriter};
 use thalweg_ops::{Operator, Output};
 use thalweg_plan::Exchange;
 use thalweg_state::StateDelta;
@@ -99,6 +100,9 @@ pub struct Body {
     pub pressure: Pressure,
     /// Whether an early epoch was asked for since the last barrier.
     pub asked_for_epoch: bool,
+    pub clock: Arc<dyn Clock>,
+    /// The nodes that work by the clock, by position in `nodes`.
+    pub clocked: Vec<usize>,
 }
 
 /// Output bytes that a sink's lane may buffer before an early epoch is asked for.
@@ -107,6 +111,9 @@ const EARLY_EPOCH_BYTES: usize = 64 << 20;
 /// Output bytes over all sinks from which on sources pause: the epoch that would take them cannot commit, because a target
 /// is away.
 const PAUSE_BYTES: usize = 256 << 20;
+
+/// How long a quiet task leaves the clock unread: about the delay of windows by processing time.
+const CLOCK_CHECK: Duration = Duration::from_millis(10);
 
 /// How much output waits in the sinks of a job for its epoch to close.
 #[derive(Clone, Default)]
@@ -135,7 +142,12 @@ impl Body {
         let mut out = Output::default();
         match &mut self.nodes[node].work {
             Work::Root => out.push(batch),
-            Work::Operator(operator) => operator.on_batch(port, batch, &mut out)?,
+            Work::Operator(operator) => {
+                if operator.reads_clock() {
+                    operator.on_clock(self.clock.wall_ms());
+                }
+                operator.on_batch(port, batch, &mut out)?;
+            }
             Work::Sink { sink_id, writer } => {
                 let before = writer.buffered_bytes();
                 writer.write(&batch)?;
@@ -189,13 +201,29 @@ impl Body {
                 minimum
             }
         };
-        let advanced = send_on > this.sent;
-        this.sent = this.sent.max(send_on);
         self.emit(node, out)?;
         self.resume(node)?;
-        if !advanced {
+        self.send_watermark(node, send_on)
+    }
+
+    /// Tells the nodes that work by the clock what it says.
+    pub fn on_clock(&mut self) -> Result<(), Stop> {
+        for index in 0..self.clocked.len() {
+            let node = self.clocked[index];
+            if let Work::Operator(operator) = &mut self.nodes[node].work
+                && let Some(watermark) = operator.on_clock(self.clock.wall_ms())
+            {
+                self.send_watermark(node, watermark)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn send_watermark(&mut self, node: usize, send_on: EventTime) -> Result<(), Stop> {
+        if send_on <= self.nodes[node].sent {
             return Ok(());
         }
+        self.nodes[node].sent = send_on;
         for index in 0..self.nodes[node].targets.len() {
             match self.nodes[node].targets[index] {
                 Target::Local { node, port } => self.on_watermark(node, port, send_on)?,
@@ -358,7 +386,8 @@ impl QueueTask {
     /// Runs until the final barrier has passed.
     pub fn run(&mut self) -> Result<(), Stop> {
         loop {
-            let (index, message) = self.next()?;
+            self.body.on_clock()?;
+            let Some((index, message)) = self.next()? else { continue };
             match message {
                 Message::Batch(batch) => {
                     let (node, port) = (self.inputs[index].node, self.inputs[index].port);
@@ -375,8 +404,8 @@ impl QueueTask {
         }
     }
 
-    /// The next message of any queue that is not held by a barrier.
-    fn next(&self) -> Result<(usize, Message), Stop> {
+    /// The next message of any queue that is not held by a barrier; `None` when the clock is to be looked at.
+    fn next(&self) -> Result<Option<(usize, Message)>, Stop> {
         let open: Vec<usize> = (0..self.inputs.len()).filter(|index| self.inputs[*index].barrier.is_none()).collect();
         let mut select = Select::new();
         for index in &open {
@@ -386,12 +415,16 @@ impl QueueTask {
             if self.body.abort.is_set() {
                 return Err(Stop::Aborted);
             }
-            if let Ok(ready) = select.select_timeout(ABORT_CHECK) {
+            let wait = if self.body.clocked.is_empty() { ABORT_CHECK } else { CLOCK_CHECK };
+            if let Ok(ready) = select.select_timeout(wait) {
                 let index = open[ready.index()];
                 return match ready.recv(&self.inputs[index].receiver) {
-                    Ok(message) => Ok((index, message)),
+                    Ok(message) => Ok(Some((index, message))),
                     Err(_) => Err(Stop::Aborted),
                 };
+            }
+            if !self.body.clocked.is_empty() {
+                return Ok(None);
             }
         }
     }

@@ -35,6 +35,7 @@ mod operator;
 mod optimize;
 mod ordered;
 mod over;
+mod processing_time;
 mod project;
 mod query;
 mod rank;

@@ -459,7 +459,7 @@ fn empty_table(name: &str) -> TableDefinition {
 }
 
 /// Nobody names a table like this; one that did would be hidden only while a type is found.
-const SCRATCH_NAME: &str = "\u{0}columns";
+const SCRATCH_NAME: &str = "\u{1}columns";
 
 /// A table of the given columns under [`SCRATCH_NAME`], readable whatever connectors there are.
 fn scratch_table(columns: &[Column], context: &PlannerContext<'_>) -> CatalogTable {

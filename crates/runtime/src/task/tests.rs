@@ -94,6 +94,8 @@ fn body(log: &Log) -> Body {
         stores_state: true,
         pressure: Pressure::default(),
         asked_for_epoch: false,
+        clock: Arc::new(thalweg_core::ManualClock::default()),
+        clocked: vec![],
     }
 }
 

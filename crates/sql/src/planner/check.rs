@@ -248,8 +248,6 @@ impl Check {
                 "it goes with GROUP BY TUMBLE(…), HOP(…) or SESSION(…) of the same column and lengths; or use a window in FROM: SELECT window_start, … FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) \
                  GROUP BY window_start, window_end",
             );
-        } else if upper == "PROCTIME" {
-            self.not_yet("processing time", place, "declare a WATERMARK and use event time");
         } else if upper == "DESCRIPTOR" || upper == "TABLE" {
             self.not_yet(&format!("{upper} outside of a window call"), place, "");
         }

@@ -7,7 +7,7 @@
 //! GROUP BY k, window_start, window_end, window_time
 //! ```
 //!
-//! HOP need not be a whole number of slides here. SESSION has a session for each combination of the other columns in GROUP BY.
+//! `TUMBLE_PROCTIME(pt, size)` is PROCTIME(), as it is when the result comes out. HOP need not be a whole number of slides here. SESSION has a session for each combination of the other columns in GROUP BY.
 
 use std::ops::ControlFlow;
 
@@ -77,20 +77,22 @@ fn column(expr: &Expr) -> Option<Ident> {
     }
 }
 
-/// The window column that a call such as `TUMBLE_START(ts, size)` stands for beside the window `window`, whose arguments are
+/// The window column, or the clock, that a call such as `TUMBLE_START(ts, size)` stands for beside the window `window`, whose arguments are
 /// `arguments`.
-fn companion(expr: &Expr, window: &str, arguments: &FunctionArguments) -> Option<&'static str> {
+fn companion(expr: &Expr, window: &str, arguments: &FunctionArguments, place: Span) -> Option<Expr> {
     let Expr::Function(function) = expr else {
         return None;
     };
     let name = function.name.to_string().to_uppercase();
-    let part = match name.strip_prefix(window)? {
-        "_START" => 0,
-        "_END" => 1,
-        "_ROWTIME" => 2,
+    let column = |part: usize| Expr::Identifier(Ident::with_span(place, WINDOW_COLUMNS[part]));
+    let stands_for = match name.strip_prefix(window)? {
+        "_START" => column(0),
+        "_END" => column(1),
+        "_ROWTIME" => column(2),
+        "_PROCTIME" => call("PROCTIME", place, vec![]),
         _ => return None,
     };
-    (function.args.to_string() == arguments.to_string()).then_some(WINDOW_COLUMNS[part])
+    (function.args.to_string() == arguments.to_string()).then_some(stands_for)
 }
 
 /// The places in memory of the calls of `select` that [`rewrite`] will replace.
@@ -100,7 +102,7 @@ pub(crate) fn calls(select: &Select) -> Vec<*const Expr> {
     };
     let mut found = vec![std::ptr::from_ref(window.call)];
     let mut collect = |expr: &Expr| {
-        if companion(expr, &window.name, &window.function.args).is_some() {
+        if companion(expr, &window.name, &window.function.args, Span::empty()).is_some() {
             found.push(std::ptr::from_ref(expr));
         }
         ControlFlow::<()>::Continue(())
@@ -122,8 +124,8 @@ pub(crate) fn rewrite(select: &mut Select) {
     let alias = select.from.first().and_then(|from| name_of(&from.relation));
 
     let mut replace = |expr: &mut Expr| {
-        if let Some(column) = companion(expr, &name, &function.args) {
-            *expr = Expr::Identifier(Ident::with_span(place, column));
+        if let Some(stands_for) = companion(expr, &name, &function.args, place) {
+            *expr = stands_for;
         }
         ControlFlow::<()>::Continue(())
     };

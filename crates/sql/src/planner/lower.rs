@@ -175,11 +175,9 @@ impl<'a> Lowering<'a> {
         let Some(Origin::Node(time_column)) = input.origin_of_column(&window.time_column) else {
             return Err(not_yet("a window over this column", window.call.time_place));
         };
-        let is_time = self
-            .properties(input.node)
-            .time_attributes
-            .iter()
-            .any(|attribute| attribute.column == time_column && attribute.kind == TimeKind::Event);
+        let place = window.call.time_place.or(window.call.place);
+        let input = Relation { node: self.as_event_time(input.node, time_column, place)?, ..input };
+        let is_time = self.time_kind(input.node, time_column) == Some(TimeKind::Event);
         let field = self.schema(input.node).field(time_column);
         let (true, DataType::Timestamp(_, zone)) = (is_time, field.data_type()) else {
             return Err(self.no_time_attribute(window, field));

@@ -76,7 +76,12 @@ impl Lowering<'_> {
             exprs.extend(arguments(call).chain(call.params.filter.as_deref()));
         }
         let (relation, columns) = self.columns_for(relation, &exprs, "OVER")?;
-        let order = self.over_order(relation.node, &sorts, &columns[partition_count..first_argument], place)?;
+        let mut relation = relation;
+        let order_columns = &columns[partition_count..first_argument];
+        if let ([column], true) = (order_columns, has_distance(&params.window_frame)) {
+            relation.node = self.as_event_time(relation.node, *column, place)?;
+        }
+        let order = self.over_order(relation.node, &sorts, order_columns, place)?;
         let mut next = columns[first_argument..].iter().copied();
         let mut calls = vec![];
         for (call, _, output) in members {
@@ -132,6 +137,17 @@ impl Lowering<'_> {
             }
             _ => Ok(OverOrder::Columns(keys)),
         }
+    }
+}
+
+/// Whether a frame reaches back a length of time: then the clock's time of each row must be known.
+fn has_distance(frame: &WindowFrame) -> bool {
+    let zero = WindowFrameBound::Preceding(ScalarValue::UInt64(Some(0)));
+    match &frame.start_bound {
+        WindowFrameBound::Preceding(distance) => {
+            frame.units == WindowFrameUnits::Range && !distance.is_null() && frame.start_bound != zero
+        }
+        _ => false,
     }
 }
 

@@ -14,6 +14,7 @@ use thalweg_plan::{Exchange, Expr, Filter, Input, NodeKind, Project, Properties,
 
 use super::expression;
 use super::lower::Lowering;
+use super::processing_time::proctimes;
 use super::relation::{Origin, PendingKind, Relation, WindowPart, position_of, positional_column, positional_schema, projected};
 use super::span;
 
@@ -240,7 +241,8 @@ impl ProjectBuilder {
 
     /// Adds the node.
     pub(crate) fn add(self, lowering: &mut Lowering, input: usize) -> usize {
-        let properties = projected(lowering.properties(input), &self.passed);
+        let mut properties = projected(lowering.properties(input), &self.passed);
+        properties.time_attributes.extend(proctimes(&self.exprs));
         let place = self.exprs.iter().fold(None, |found, expr| span::union(found, expr.span));
         let edge = Input { node: input, exchange: Exchange::Forward };
         let schema = Arc::new(Schema::new(self.fields));

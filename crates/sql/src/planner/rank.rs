@@ -279,8 +279,17 @@ fn plain_column(expr: &LogicalExpr) -> Option<Column> {
 
 /// The one numbering of a window and its function.
 fn numbering(window: &Window) -> Option<(RankFunction, &WindowFunctionParams)> {
-    let [LogicalExpr::WindowFunction(function)] = window.window_expr.as_slice() else {
+    let [call] = window.window_expr.as_slice() else {
         return None;
+    };
+    let function = match call {
+        LogicalExpr::WindowFunction(function) => function,
+        // A simplified call keeps its name.
+        LogicalExpr::Alias(alias) => match &*alias.expr {
+            LogicalExpr::WindowFunction(function) => function,
+            _ => return None,
+        },
+        _ => return None,
     };
     let WindowExpr { fun: WindowFunctionDefinition::WindowUDF(udf), params } = &**function else {
         return None;

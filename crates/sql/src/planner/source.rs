@@ -15,6 +15,7 @@ use super::bounded::{gives_upserts, is_bounded};
 use super::context::Binder;
 use super::error::finding;
 use super::lower::{Lowering, by_keys};
+use super::processing_time::proctimes;
 use super::{PlannerInput, check, expression, optimize, rewrite};
 
 /// Computed columns may name computed columns; a chain longer than this is a circle.
@@ -97,6 +98,7 @@ impl Lowering<'_> {
             time_attributes: watermark
                 .iter()
                 .map(|watermark| TimeAttribute { column: watermark.time_column, kind: TimeKind::Event })
+                .chain(proctimes(&project))
                 .collect(),
             window: None,
             state: StateLifetime::Stateless,
@@ -211,6 +213,11 @@ impl<'a> TableScan<'a> {
         for column in &self.columns {
             let expr = self.expression(*column, 0)?;
             names.extend(expr.column_refs().into_iter().map(|used| used.name.clone()));
+        }
+        if names.is_empty() {
+            // Rows that are only counted, or only get the clock's time, still need a column to be decoded.
+            let is_read = |column: &&thalweg_core::Column| !matches!(column.kind, ColumnKind::Computed { .. });
+            names.extend(self.table.columns.iter().find(is_read).map(|column| column.name().to_string()));
         }
         let fields: Vec<ScanField> = self
             .table

@@ -11,20 +11,24 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, DataFusionError, ExprSchema, Result};
-use datafusion::logical_expr::expr::{AggregateFunction as AggregateCall, Exists, InSubquery};
+use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, Result};
+use datafusion::logical_expr::expr::{AggregateFunction as AggregateCall, Exists, InSubquery, ScalarFunction};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Subquery};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, cast};
 use datafusion::sql::sqlparser::ast::{self, Ident, TableAlias, TableAliasColumnDef, TableFactor};
 use datafusion::sql::sqlparser::tokenizer::Span;
 use thalweg_core::{Code, Diagnostic};
 
 use super::error::refuse;
 use super::{aggregate_function, ast_build, span};
+use crate::functions::expr_planner::sign_of;
 
 /// The name of a row's subquery within the EXISTS that it becomes, and of the one of a NOT IN.
 const ROWS: &str = "__rows";
+/// How the names of computed columns begin that a subquery compares with the row around it.
+const KEY: &str = "__key";
 
 /// `(a, b) IN (SELECT c, d …)` becomes `EXISTS (SELECT 1 FROM (SELECT c, d …) AS r (r0, r1) WHERE a = r0 AND b = r1)`. For
 /// NOT IN a comparison that is unknown excludes the row as well.
@@ -71,6 +75,7 @@ pub(crate) fn rewrite_row_in(expr: &mut ast::Expr) {
 /// Makes the subqueries of a bound plan such that the optimizer's joins mean the same.
 pub(crate) fn prepare(plan: LogicalPlan) -> Result<LogicalPlan> {
     let prepared = plan.transform_up_with_subqueries(|node| {
+        let node = with_plain_equalities(node)?;
         if !has_subquery(&node)? {
             return Ok(Transformed::no(node));
         }
@@ -90,6 +95,60 @@ pub(crate) fn prepare(plan: LogicalPlan) -> Result<LogicalPlan> {
         Ok(Transformed::yes(single.data.recompute_schema()?))
     })?;
     Ok(prepared.data)
+}
+
+/// Gives the equalities of a filter between a row and the row around it the form that DataFusion takes out of an aggregate above: a
+/// column, `=`, and an expression of the row around.
+///
+/// They become keys of a join. As keys floats are equal when their bits are, so nothing is lost of Flink's `=`.
+fn with_plain_equalities(node: LogicalPlan) -> Result<LogicalPlan> {
+    let LogicalPlan::Filter(filter) = node else {
+        return Ok(node);
+    };
+    if !filter.predicate.contains_outer() {
+        return Ok(LogicalPlan::Filter(filter));
+    }
+    let schema = filter.input.schema();
+    let mut columns: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
+    let mut conditions = vec![];
+    for condition in split_conjunction_owned(filter.predicate.clone()) {
+        conditions.push(match equality_with_outer(&condition, schema)? {
+            Some((Expr::Column(key), outer)) => Expr::Column(key).eq(outer),
+            Some((computed, outer)) => {
+                let name = format!("{KEY}{}", columns.len());
+                columns.push(computed.alias(&name));
+                Expr::Column(Column::new_unqualified(name)).eq(outer)
+            }
+            None => condition,
+        });
+    }
+    let mut rows = LogicalPlanBuilder::from(filter.input.clone());
+    if columns.len() > schema.fields().len() {
+        rows = rows.project(columns)?;
+    }
+    rows.filter(conjunction(conditions).unwrap_or(filter.predicate))?.build()
+}
+
+/// An expression of the row and one of the row around, of one type, if `condition` says that they are equal.
+fn equality_with_outer(condition: &Expr, schema: &DFSchema) -> Result<Option<(Expr, Expr)>> {
+    let (left, right, is_plain) = match condition {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => (&**left, &**right, true),
+        Expr::ScalarFunction(ScalarFunction { func, args }) if sign_of(func.name()) == Some("=") && args.len() == 2 => {
+            (&args[0], &args[1], false)
+        }
+        _ => return Ok(None),
+    };
+    let is_inner = |expr: &Expr| expr.any_column_refs() && !expr.contains_outer() && !expr.is_volatile();
+    let is_outer = |expr: &Expr| expr.contains_outer() && !expr.any_column_refs();
+    let (inner, outer) = match (is_inner(left) && is_outer(right), is_inner(right) && is_outer(left)) {
+        (true, _) => (left.clone(), right.clone()),
+        (_, true) => (right.clone(), left.clone()),
+        _ => return Ok(None),
+    };
+    if is_plain || inner.get_type(schema)? == outer.get_type(schema)? {
+        return Ok(Some((inner, outer)));
+    }
+    Ok(Some((cast(inner, DataType::Float64), cast(outer, DataType::Float64))))
 }
 
 fn has_subquery(node: &LogicalPlan) -> Result<bool> {

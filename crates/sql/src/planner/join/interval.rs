@@ -11,7 +11,7 @@ use thalweg_plan::{IntervalJoin, JoinKind, NodeKind, StateLifetime, TimeKind};
 
 use super::{Inputs, join_keys, properties};
 use crate::functions::expr_planner::sign_of;
-use crate::planner::lower::{Lowering, not_yet};
+use crate::planner::lower::Lowering;
 use crate::planner::relation::{Origin, Relation};
 use crate::planner::window_call::interval_ms;
 
@@ -66,8 +66,13 @@ impl Lowering<'_> {
             let upper_ms = same.iter().filter_map(|bound| bound.upper_ms()).min();
             if let (Some(lower_ms), Some(upper_ms)) = (lower_ms, upper_ms) {
                 let (left, right) = first.times;
-                if (left.kind, right.kind) != (TimeKind::Event, TimeKind::Event) {
-                    return Err(not_yet("an interval join on processing time", inputs.place));
+                if left.kind != right.kind {
+                    return Err(Diagnostic::error(
+                        Code::NOT_IN_FLINK,
+                        "an interval join compares event time with processing time",
+                    )
+                    .label_opt(inputs.place, "times of two kinds")
+                    .help("compare the event times of both inputs, or PROCTIME() columns of both"));
                 }
                 let conditions = same.iter().filter_map(|bound| bound.condition).collect();
                 return Ok(Some(TimeBounds { left_time: left.column, right_time: right.column, lower_ms, upper_ms, conditions }));
@@ -139,7 +144,7 @@ impl Lowering<'_> {
         bounds: TimeBounds,
         schema: DFSchemaRef,
     ) -> Result<Relation, Diagnostic> {
-        let Inputs { kind, left, right, mut conditions, needed, place, .. } = inputs;
+        let Inputs { kind, mut left, mut right, mut conditions, needed, place, .. } = inputs;
         if self.properties(left.node).updating || self.properties(right.node).updating {
             return Err(Diagnostic::error(Code::NOT_IN_FLINK, "an interval join cannot take rows that are taken back")
                 .label_opt(place, "one of its inputs changes earlier rows")
@@ -151,6 +156,8 @@ impl Lowering<'_> {
             !bounds.conditions.contains(&(index - 1))
         });
         let TimeBounds { lower_ms, upper_ms, .. } = bounds;
+        left.node = self.as_event_time(left.node, bounds.left_time, place)?;
+        right.node = self.as_event_time(right.node, bounds.right_time, place)?;
         let left = self.join_side((left, &needed.left), conditions.keys.iter().map(|key| &key.left), &[bounds.left_time])?;
         let right = self.join_side((right, &needed.right), conditions.keys.iter().map(|key| &key.right), &[bounds.right_time])?;
         let condition = self.pair_condition(&left.relation, &right.relation, conditions.rest)?;
