@@ -127,6 +127,24 @@ fn sellers_have_the_average_of_their_last_ten_auctions() {
     assert_eq!(difference(&expected, &left(got.iter().map(String::as_str))), None);
 }
 
+/// q12: which window a bid falls into is up to the clock; all windows together hold each once.
+#[test]
+fn windows_of_the_clock_hold_every_bid_once() {
+    let nowhere = tempfile::tempdir().expect("a folder can be made");
+    let of_bidder = |lines: Vec<String>, count: &dyn Fn(&Value) -> i64| {
+        let mut bids: BTreeMap<i64, i64> = BTreeMap::new();
+        for line in lines {
+            let row: Value = serde_json::from_str(&line).expect("rows are JSON");
+            *bids.entry(row["bidder"].as_i64().expect("a number")).or_default() += count(&row);
+        }
+        bids
+    };
+    let counted = |row: &Value| row["bid_count"].as_i64().expect("a number");
+    let bids = of_bidder(run("q0", nowhere.path(), 2), &|_| 1);
+    assert!(bids.len() > 1);
+    assert_eq!(of_bidder(run("q12", nowhere.path(), 2), &counted), bids);
+}
+
 /// q10: the columns of PARTITIONED BY are in the names of the folders, all others in the files.
 #[test]
 fn the_lake_holds_every_bid_once() {

@@ -293,10 +293,24 @@ fn what_flink_refuses_or_we_do_not_run_yet() {
         "SELECT a::INT FROM t",
         &["1:9: error[TW0007]: the cast operator \"::\" is not Flink's SQL (write CAST(value AS type))"],
     );
+    check_findings("SELECT * FROM t /*+ OPTIONS('a'='b') */", &[]);
+    check_findings("SELECT /*+ STATE_TTL('t' = '1 d', 'u' = '10 min'), BROADCAST(u) */ * FROM t JOIN u ON t.a = u.a", &[]);
     check_findings(
-        "SELECT * FROM t /*+ OPTIONS('a'='b') */",
+        "SELECT /*+ STATE_TTL('v' = '1 d') */ * FROM t JOIN u ON t.a = u.a",
+        &["1:22: error[TW0101]: there is no \"v\" in FROM (did you mean \"t\"?)"],
+    );
+    check_findings(
+        "SELECT /*+ STATE_TLT('t' = '1 d') */ * FROM t",
+        &["1:12: error[TW0001]: unknown hint \"STATE_TLT\" (did you mean \"STATE_TTL\"?)"],
+    );
+    check_findings(
+        "SELECT /*+ STATE_TTL('t' = 'long') */ * FROM t",
+        &["1:28: error[TW0107]: 'long' is no duration (use a number with a unit, such as '10 s', '500 ms' or '5 min')"],
+    );
+    check_findings(
+        "SELECT a /*+ OPTIONS('a'='b') */ FROM t",
         &[
-            "1:17: error[TW0002]: hint \"OPTIONS\" does not run yet (remove the hint; for table options, write them in WITH or use CREATE TABLE … LIKE)",
+            "1:10: error[TW0001]: a hint belongs to nothing here (OPTIONS stands behind the name of a table, every other hint behind SELECT; several are written in one comment)",
         ],
     );
     check_findings(

@@ -61,15 +61,22 @@ impl Lowering<'_> {
         });
         let extra = |bounds: WindowBounds| [bounds.start, bounds.end, bounds.time];
         let size = self.window_size_ms(left.node).max(self.window_size_ms(right.node));
-        let left = self.join_side((left, &needed.left), conditions.keys.iter().map(|key| &key.left), &extra(window.left))?;
-        let right = self.join_side((right, &needed.right), conditions.keys.iter().map(|key| &key.right), &extra(window.right))?;
+        let mut left = self.join_side((left, &needed.left), conditions.keys.iter().map(|key| &key.left), &extra(window.left))?;
+        let mut right =
+            self.join_side((right, &needed.right), conditions.keys.iter().map(|key| &key.right), &extra(window.right))?;
         let condition = self.pair_condition(&left.relation, &right.relation, conditions.rest)?;
-        let keys = join_keys(&left, &right, conditions.keys.iter().map(|key| key.nulls_match));
+        let mut keys = join_keys(&left, &right, conditions.keys.iter().map(|key| key.nulls_match));
         let bounds = |extra: &[usize]| WindowBounds { start: extra[0], end: extra[1], time: extra[2] };
         let (left_window, right_window) = (bounds(&left.extra), bounds(&right.extra));
         let same = |left: usize, right: usize| JoinKey { left, right, nulls_match: false };
         let bounds_too =
             [keys.clone(), vec![same(left_window.start, right_window.start), same(left_window.end, right_window.end)]].concat();
+        if keys.is_empty() {
+            // All lanes are to have windows to work on.
+            left.keys = vec![left_window.start, left_window.end];
+            right.keys = vec![right_window.start, right_window.end];
+            keys = bounds_too.clone();
+        }
         let before = (self.properties(left.relation.node), self.properties(right.relation.node));
         let width = self.schema(left.relation.node).fields().len();
         let state = StateLifetime::UntilWatermark { ms: size };
