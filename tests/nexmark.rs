@@ -202,7 +202,7 @@ fn plan(query: &str) -> Result<Plan, Vec<Diagnostic>> {
 #[test]
 fn plans_are_the_ones_an_expert_would_want() {
     let mut wrong = vec![];
-    for query in QUERIES.iter().chain(&["q6", "q10"]) {
+    for query in QUERIES.iter().chain(&["q6", "q10", "q12", "q13"]) {
         let got = match plan(query) {
             Ok(plan) => plan.explain(),
             Err(findings) => findings.iter().map(Diagnostic::render).collect(),

@@ -422,7 +422,7 @@ impl Executor {
     fn spoiled(&mut self, batch: Batch) -> Result<Batch> {
         let mut keeps = |row| {
             self.retractions += u64::from(batch.weight(row) < 0);
-            batch.weight(row) >= 0 || self.retractions % 3 != 0
+            batch.weight(row) >= 0 || !self.retractions.is_multiple_of(3)
         };
         let mask: BooleanArray = (0..batch.num_rows()).map(|row| Some(keeps(row))).collect();
         Ok(batch.filter(&mask)?)

@@ -506,7 +506,8 @@ impl Generator<'_> {
     }
 
     fn operator(&mut self) -> &'static str {
-        *self.dice.pick(&["=", "<>", "<", "<=", ">", ">="])
+        const COMPARISONS: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
+        COMPARISONS[self.dice.below(COMPARISONS.len())]
     }
 
     fn literal(&mut self, data_type: Type) -> Expr {

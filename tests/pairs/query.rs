@@ -90,6 +90,7 @@ pub struct SortKey {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(clippy::enum_variant_names, reason = "the names are SQL's")]
 pub enum Rank {
     RowNumber,
     Rank,

@@ -322,10 +322,8 @@ fn inline(pair: &mut Pair, shared: usize) {
     }
     place(&mut pair.query);
     pair.shared.iter_mut().for_each(place);
-    if count == 0 || pair.shared.len() == shared + 1 {
-        if pair.shared.len() == shared + 1 {
-            pair.shared.pop();
-        }
+    if pair.shared.len() == shared + 1 {
+        pair.shared.pop();
     }
 }
 

@@ -109,7 +109,7 @@ fn rows(dice: &mut Dice, partitions: u32, orders_right: bool) -> Vec<Row> {
     let mut at_ms = START_MS + dice.below(4_000) as i64;
     let mut rows: Vec<(i64, Row)> = (0..count)
         .map(|_| {
-            at_ms += 1 + dice.below(if count % 2 == 0 { 1_000 } else { 3_000 }) as i64;
+            at_ms += 1 + dice.below(if count.is_multiple_of(2) { 1_000 } else { 3_000 }) as i64;
             let table = dice.below(2);
             let is_ordered = orders_right && table == 1;
             let row = Row {

@@ -277,8 +277,13 @@ fn check(node: &Join, setup: Setup, steps: &[Step]) -> Result<(), TestCaseError>
     Ok(())
 }
 
+/// What happens, at which port, with which rows.
+type Choice = (u8, usize, Vec<(Row, u8)>);
+/// A port, and its rows with their marks.
+type Fed<'a> = (usize, &'a [(char, f64, i64)]);
+
 /// Rows of which each is taken back only after it came, by the numbers in `choices`.
-fn steps(choices: Vec<(u8, usize, Vec<(Row, u8)>)>, updating: [bool; 2]) -> Vec<Step> {
+fn steps(choices: Vec<Choice>, updating: [bool; 2]) -> Vec<Step> {
     let mut held: [Vec<(Row, i64)>; 2] = [vec![], vec![]];
     let mut steps = vec![];
     for (what, port, rows) in choices {
@@ -326,7 +331,7 @@ fn row() -> impl Strategy<Value = Row> {
     (key, prop::option::weighted(0.9, 0_i64..4), prop::sample::select(vec!["a", "b"]).prop_map(Some))
 }
 
-fn choices() -> impl Strategy<Value = Vec<(u8, usize, Vec<(Row, u8)>)>> {
+fn choices() -> impl Strategy<Value = Vec<Choice>> {
     prop::collection::vec((0_u8..16, 0_usize..2, prop::collection::vec((row(), any::<u8>()), 1..12)), 1..24)
 }
 
@@ -383,7 +388,7 @@ fn shown(batches: &[Batch]) -> Vec<String> {
     lines
 }
 
-fn check_order(node: &Join, inputs: &[(usize, &[(char, f64, i64)])], expected: &[&str]) {
+fn check_order(node: &Join, inputs: &[Fed<'_>], expected: &[&str]) {
     let mut operator = operator(node, SETUP);
     let mut lines = vec![];
     for (port, rows) in inputs {
@@ -395,7 +400,7 @@ fn check_order(node: &Join, inputs: &[(usize, &[(char, f64, i64)])], expected: &
 
 #[test]
 fn a_left_join_follows_its_right_side() {
-    let inputs: &[(usize, &[(char, f64, i64)])] = &[
+    let inputs: &[Fed<'_>] = &[
         (LEFT, &[('+', 1.0, 10), ('+', 1.0, 11)]),
         (RIGHT, &[('+', 1.0, 5)]),
         (RIGHT, &[('u', 1.0, 5), ('U', 1.0, 6)]),
@@ -457,7 +462,7 @@ fn an_inner_join_keeps_marks() {
 
 #[test]
 fn semi_and_anti_rows_come_and_go() {
-    let inputs: &[(usize, &[(char, f64, i64)])] = &[
+    let inputs: &[Fed<'_>] = &[
         (LEFT, &[('+', 1.0, 1), ('U', 2.0, 2)]),
         (RIGHT, &[('+', 1.0, 7), ('+', 1.0, 8)]),
         (LEFT, &[('U', 1.0, 3)]),

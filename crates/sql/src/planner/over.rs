@@ -168,7 +168,7 @@ fn arguments(call: &WindowExpr) -> impl Iterator<Item = &LogicalExpr> {
     let args = &call.params.args;
     let counts_rows =
         matches!(args.as_slice(), [LogicalExpr::Literal(value, _)] if !value.is_null() && call.fun.name() == "count");
-    args.iter().enumerate().filter(move |(index, _)| !counts_rows && !(second_is_constant && *index == 1)).map(|(_, arg)| arg)
+    args.iter().enumerate().filter(move |(index, _)| !(counts_rows || second_is_constant && *index == 1)).map(|(_, arg)| arg)
 }
 
 fn over_call(
