@@ -65,8 +65,10 @@ fn physical() -> Vec<ScanField> {
     fields().into_iter().map(ScanField::Physical).collect()
 }
 
+type Weighted = (RecordBatch, Vec<i64>);
+
 /// All rows with their weights, partition after partition, and how many records gave none.
-fn read(source: &EmbeddedSource) -> Result<(Vec<(RecordBatch, Vec<i64>)>, u64)> {
+fn read(source: &EmbeddedSource) -> Result<(Vec<Weighted>, u64)> {
     let (mut batches, mut all_skipped) = (vec![], 0);
     for partition in source.partitions()? {
         let mut reader = source.reader(vec![Assignment { partition, position: None }])?;
