@@ -184,6 +184,7 @@ impl Executor {
             lanes: self.lanes,
             key_groups: key_groups_of_lane(lane, self.lanes),
             batch_rows: self.batch_rows,
+            ignores_unmatched: false,
         }
     }
 

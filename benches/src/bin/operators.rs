@@ -81,7 +81,11 @@ fn operator(join: &Join) -> Result<Box<dyn Operator>> {
         properties: Properties { state: StateLifetime::Forever, ..Properties::default() },
         span: None,
     };
-    build(&node, &inputs, &OperatorContext { lane: LaneId(0), lanes: 1, key_groups: 0..128, batch_rows: OUTPUT_ROWS })
+    build(
+        &node,
+        &inputs,
+        &OperatorContext { lane: LaneId(0), lanes: 1, key_groups: 0..128, batch_rows: OUTPUT_ROWS, ignores_unmatched: false },
+    )
 }
 
 /// Feeds `rows` rows; `row` gives the side, the key and the weight of each.

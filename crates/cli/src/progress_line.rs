@@ -135,6 +135,10 @@ fn line_text(snapshot: &StatusSnapshot, in_rate: f64, out_rate: f64, wall_ms: i6
     if late > 0 {
         parts.push(format!("late {}", grouped(late)));
     }
+    let unmatched: u64 = snapshot.unmatched_rows.values().sum();
+    if unmatched > 0 {
+        parts.push(format!("unmatched {}", grouped(unmatched)));
+    }
     let skipped: u64 = snapshot.sources.values().map(|source| source.skipped).sum();
     if skipped > 0 {
         parts.push(format!("skipped {}", grouped(skipped)));

@@ -369,6 +369,10 @@ fn say_late(status: &JobStatus) {
         let late = counted(*rows, "late row");
         say(&format!("{late} of {sources} came when all windows for them had closed"));
     }
+    for (operator, rows) in &snapshot.unmatched_rows {
+        let rows = counted(*rows, "row");
+        say(&format!("{rows} that {operator} was to take back were not there, or no longer, and were dropped"));
+    }
     for (source, counts) in &snapshot.sources {
         if counts.skipped > 0 {
             say(&format!("skipped {} of {source} that could not be decoded", counted(counts.skipped, "record")));

@@ -24,11 +24,15 @@ use crate::eval::value_text;
 use crate::key_codec::{EncodedKeys, KeyCodec};
 use crate::key_groups;
 use crate::running::canonical_floats;
+use crate::unmatched::Unmatched;
 use chunk::Chunk;
 use index::Index;
 
 /// Names a row for as long as it is there; greater ones came later.
 pub(crate) type RowId = u64;
+
+/// Names no row.
+pub(crate) const NO_ROW: RowId = RowId::MAX;
 
 /// Rows of a chunk that is merged with no other any more.
 const CHUNK_ROWS: usize = 8_192;
@@ -55,6 +59,7 @@ pub(crate) struct Arrangement {
     live: usize,
     /// Slots in the store whose chunks are gone.
     gone: Vec<SlotId>,
+    pub(crate) unmatched: Unmatched,
     state_schema: SchemaRef,
 }
 
@@ -82,6 +87,7 @@ impl Arrangement {
             next_chunk: 0,
             live: 0,
             gone: vec![],
+            unmatched: Unmatched::default(),
             state_schema: Arc::new(Schema::new(fields)),
         })
     }
@@ -107,7 +113,7 @@ impl Arrangement {
     }
 
     /// Adds rows and takes rows back. Gives the id of each row: a row that equals one that is there shares its id where rows may
-    /// be taken back. Ids of rows that went can still be gathered until [`Arrangement::tidy`].
+    /// be taken back; [`NO_ROW`] for one that is taken back and is not there, if that is no error. Ids of rows that went can still be gathered until [`Arrangement::tidy`].
     /// # Errors
     /// `Record` when a row is taken back that is not there.
     pub(crate) fn apply(&mut self, batch: &Batch, keys: &EncodedKeys) -> Result<Vec<RowId>> {
@@ -151,7 +157,13 @@ impl Arrangement {
             next += u64::from(weight > 0);
             let id = match self.find(hash, whole.key(row))? {
                 Some(id) => id,
-                None if weight < 0 => return Err(self.not_there(batch, row)),
+                None if weight < 0 => {
+                    let error = (!self.unmatched.is_ignored()).then(|| self.not_there(batch, row));
+                    error.map_or(Ok(()), Err)?;
+                    self.unmatched.add(1);
+                    ids.push(NO_ROW);
+                    continue;
+                }
                 None => {
                     self.by_key.insert(keys.key(row), place);
                     if let Some((_, by_row)) = &mut self.rows {
@@ -161,7 +173,15 @@ impl Arrangement {
                     place
                 }
             };
-            let after = self.weight(id).checked_add(weight).ok_or_else(|| Error::record("a row is there too often to count"))?;
+            let held = self.weight(id);
+            // Of a row that is there less often than it is taken back, what is there goes.
+            let weight = if self.unmatched.is_ignored() && held.saturating_add(weight) < 0 {
+                self.unmatched.add(1);
+                -held
+            } else {
+                weight
+            };
+            let after = held.checked_add(weight).ok_or_else(|| Error::record("a row is there too often to count"))?;
             if after < 0 {
                 return Err(self.not_there(batch, row));
             }
@@ -323,6 +343,35 @@ impl Arrangement {
             self.by_key.remove(key, id);
             self.live -= 1;
         }
+    }
+
+    /// Takes away all rows of a key.
+    /// # Errors
+    /// `Internal` when the arrangement has no index.
+    pub(crate) fn remove_key(&mut self, key: &[u8]) -> Result<()> {
+        if !self.is_indexed {
+            return Err(Error::internal("rows without an index are not found by key"));
+        }
+        let ids = self.by_key.get(key).to_vec();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let columns = self
+            .gather(&ids.iter().map(|id| Some(*id)).collect::<Vec<_>>(), &(0..self.schema.fields().len()).collect::<Vec<_>>())?;
+        if let Some((codec, by_row)) = &mut self.rows {
+            let whole = codec.encode(&columns.iter().map(canonical_floats).collect::<Vec<_>>(), ids.len())?;
+            for (row, id) in ids.iter().enumerate() {
+                let hash = xxhash_rust::xxh3::xxh3_64(whole.key(row));
+                if let Some(same) = by_row.get_mut(&hash) {
+                    same.retain(|other| other != id);
+                    if same.is_empty() {
+                        by_row.remove(&hash);
+                    }
+                }
+            }
+        }
+        ids.into_iter().for_each(|id| self.remove(id, key));
+        Ok(())
     }
 
     /// The slots in the store, when the arrangement as a whole is dropped.

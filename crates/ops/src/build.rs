@@ -1,8 +1,10 @@
 //! From plan nodes to operators.
 
-use arrow::datatypes::SchemaRef;
+use std::sync::Arc;
+
+use arrow::datatypes::{FieldRef, SchemaRef};
 use thalweg_core::{Error, LookupTable, Result};
-use thalweg_plan::{Node, NodeKind, WindowAggregate};
+use thalweg_plan::{Node, NodeKind, StateLifetime, WindowAggregate};
 
 use crate::assign_window::AssignWindowOperator;
 use crate::deduplicate::DeduplicateOperator;
@@ -18,6 +20,7 @@ use crate::set_operation::SetOperationOperator;
 use crate::sink_materialize::SinkMaterializeOperator;
 use crate::temporal_join::TemporalJoinOperator;
 use crate::temporal_sort::TemporalSortOperator;
+use crate::time_to_live::TimeToLiveOperator;
 use crate::top_n::TopNOperator;
 use crate::union::UnionOperator;
 use crate::unnest::UnnestOperator;
@@ -31,6 +34,39 @@ use crate::{Operator, OperatorContext, group_aggregate, over};
 /// `User` for a time zone that does not exist; `Internal` for nodes that are not one operator: sources, values and sinks are
 /// the runtime's, window aggregates are made by [`build_local`] and [`build_global`], lookup joins by [`build_lookup_join`].
 pub fn build(node: &Node, input_schemas: &[SchemaRef], context: &OperatorContext) -> Result<Box<dyn Operator>> {
+    let mut operator = operator_of(node, input_schemas, context)?;
+    if context.ignores_unmatched {
+        operator.ignore_unmatched();
+    }
+    let StateLifetime::TimeToLive { ms } = node.properties.state else {
+        return Ok(operator);
+    };
+    let Some(input) = input_schemas.first() else {
+        return Ok(operator);
+    };
+    let columns = match &node.kind {
+        NodeKind::GroupAggregate(aggregate) => aggregate.keys.clone(),
+        NodeKind::TopN(top) => top.partition.clone(),
+        NodeKind::Deduplicate(deduplicate) => deduplicate.keys.clone(),
+        NodeKind::Over(over) => over.partition.clone(),
+        NodeKind::Normalize(normalize) => normalize.keys.clone(),
+        NodeKind::SinkMaterialize(sink) => sink.keys.clone(),
+        NodeKind::SetOperation(_) => (0..input.fields().len()).collect(),
+        // A join sees to it itself, for each of its sides.
+        _ => return Ok(operator),
+    };
+    let is_free = matches!(node.kind, NodeKind::SetOperation(_));
+    let keys: Vec<FieldRef> = columns
+        .iter()
+        .map(|column| {
+            let field = &input.fields()[*column];
+            if is_free { Arc::new(field.as_ref().clone().with_nullable(true)) } else { field.clone() }
+        })
+        .collect();
+    Ok(Box::new(TimeToLiveOperator::new(operator, columns, &keys, ms)?))
+}
+
+fn operator_of(node: &Node, input_schemas: &[SchemaRef], context: &OperatorContext) -> Result<Box<dyn Operator>> {
     match &node.kind {
         NodeKind::Project(project) => Ok(Box::new(ProjectOperator::new(project, node.schema.clone()))),
         NodeKind::Filter(filter) => Ok(Box::new(FilterOperator::new(filter))),
@@ -173,7 +209,8 @@ mod tests {
             Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false), Field::new("wanted", DataType::Boolean, true)]));
         let id = OperatorId("node".to_string());
         let node = Node { id, kind, inputs: vec![], schema, properties: Properties::default(), span: None };
-        let context = OperatorContext { lane: LaneId(0), lanes: 1, key_groups: 0..128, batch_rows: 100 };
+        let context =
+            OperatorContext { lane: LaneId(0), lanes: 1, key_groups: 0..128, batch_rows: 100, ignores_unmatched: false };
         let mut operator = build(&node, std::slice::from_ref(&input), &context).unwrap();
         let wanted = BooleanArray::from(vec![Some(true), None, Some(false), Some(true)]);
         let rows = RecordBatch::try_new(input, vec![Arc::new(Int64Array::from(vec![1, 2, 3, 4])), Arc::new(wanted)]).unwrap();
@@ -222,7 +259,8 @@ mod tests {
             properties: Properties::default(),
             span: None,
         };
-        let context = OperatorContext { lane: LaneId(0), lanes: 1, key_groups: 0..128, batch_rows: 100 };
+        let context =
+            OperatorContext { lane: LaneId(0), lanes: 1, key_groups: 0..128, batch_rows: 100, ignores_unmatched: false };
         let kind = |result: Result<Box<dyn Operator>>| result.err().map(|error| error.kind);
         assert_eq!(kind(build(&node, &[], &context)), Some(ErrorKind::Internal));
         assert_eq!(kind(build_local(&node, &node.schema, &context)), Some(ErrorKind::Internal));

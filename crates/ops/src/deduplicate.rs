@@ -211,6 +211,15 @@ impl Operator for DeduplicateOperator {
         self.rows.tidy()
     }
 
+    fn forget(&mut self, key: &[u8]) -> Result<()> {
+        if let Some(row) = self.current.remove(key) {
+            self.waiting.remove(&row);
+        }
+        self.done.set(key, [0]);
+        self.rows.remove_key(key)?;
+        self.rows.tidy()
+    }
+
     fn snapshot(&mut self, _epoch: Epoch) -> Result<StateDelta> {
         let mut delta = StateDelta::default();
         self.rows.snapshot(&mut delta)?;
@@ -243,6 +252,7 @@ impl Operator for DeduplicateOperator {
     fn metrics(&self) -> OperatorMetrics {
         OperatorMetrics {
             late_rows: self.late_rows,
+            unmatched_rows: 0,
             state_bytes: (self.rows.size_bytes() + self.done.size_bytes() + self.current.capacity() * 40) as u64,
             state_rows: (self.rows.len() + self.done.len()) as u64,
         }

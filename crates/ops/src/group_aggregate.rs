@@ -7,7 +7,8 @@
 //! Late rows: there are none, time plays no part. Watermarks pass through. (Groups of windows are the business of
 //! [`windowed`].)
 //!
-//! A row that is taken back although its group never held it ends the job: the input contradicts itself.
+//! A row that is taken back although its group never held it ends the job: the input contradicts itself. Where that is to be
+//! ignored, the row is dropped and counted.
 //!
 //! State: one slot, `groups`, with a row per group: `[key_group, keys…, rows, states…]`. Of a key the last row holds; `rows` 0
 //! says that the group is gone. A snapshot holds the groups that changed, until all of them together would be more than the
@@ -27,6 +28,7 @@ use thalweg_state::{StateDelta, StatePart};
 
 use crate::changes::without_zeros;
 use crate::running::ValueCodec;
+use crate::unmatched::Unmatched;
 use crate::{Operator, OperatorContext, OperatorMetrics, Output};
 use layout::GroupLayout;
 use table::{Before, GroupTable, Steps};
@@ -37,6 +39,7 @@ const SLOT: &str = "groups";
 pub(crate) struct GroupAggregateOperator {
     layout: GroupLayout,
     table: GroupTable,
+    unmatched: Unmatched,
 }
 
 /// Creates the operator of a node.
@@ -57,7 +60,7 @@ pub(crate) fn create(
 impl GroupAggregateOperator {
     fn new(node: &GroupAggregate, input: &SchemaRef, output: SchemaRef, batch_rows: usize) -> Result<Self> {
         let layout = GroupLayout::new(node, input, output, batch_rows)?;
-        Ok(GroupAggregateOperator { table: GroupTable::new(&layout, SLOT.to_string())?, layout })
+        Ok(GroupAggregateOperator { table: GroupTable::new(&layout, SLOT.to_string())?, layout, unmatched: Unmatched::default() })
     }
 
     /// Takes in rows; their results fit into one array.
@@ -118,7 +121,12 @@ impl GroupAggregateOperator {
 
 impl Operator for GroupAggregateOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
-        let batch = without_zeros(batch)?;
+        let mut batch = without_zeros(batch)?;
+        if self.unmatched.is_ignored() && batch.weights.is_some() {
+            let matched = self.table.matched(&self.layout, &batch, &self.layout.keys_of(&batch))?;
+            self.unmatched.add((batch.num_rows() - matched.true_count()) as u64);
+            batch = batch.filter(&matched)?;
+        }
         let row_bytes = batch.size_bytes() / batch.num_rows().max(1);
         let mut offset = 0;
         while offset < batch.num_rows() {
@@ -130,6 +138,16 @@ impl Operator for GroupAggregateOperator {
     }
 
     fn on_watermark(&mut self, _port: usize, _watermark: EventTime, _out: &mut Output) -> Result<()> {
+        Ok(())
+    }
+
+    fn ignore_unmatched(&mut self) {
+        self.unmatched.ignore();
+        self.table.ignore_unmatched();
+    }
+
+    fn forget(&mut self, key: &[u8]) -> Result<()> {
+        self.table.forget(key);
         Ok(())
     }
 
@@ -155,7 +173,12 @@ impl Operator for GroupAggregateOperator {
     }
 
     fn metrics(&self) -> OperatorMetrics {
-        OperatorMetrics { late_rows: 0, state_bytes: self.table.size_bytes() as u64, state_rows: self.table.len() as u64 }
+        OperatorMetrics {
+            late_rows: 0,
+            unmatched_rows: self.unmatched.rows(),
+            state_bytes: self.table.size_bytes() as u64,
+            state_rows: self.table.len() as u64,
+        }
     }
 }
 

@@ -332,6 +332,7 @@ impl Operator for IntervalJoinOperator {
     fn metrics(&self) -> OperatorMetrics {
         OperatorMetrics {
             late_rows: 0,
+            unmatched_rows: 0,
             state_bytes: self.sides.iter().map(|side| side.rows.size_bytes() as u64).sum(),
             state_rows: self.sides.iter().map(|side| side.rows.len() as u64).sum(),
         }

@@ -213,6 +213,10 @@ impl Operator for JoinOperator {
         self.count_uncounted()
     }
 
+    fn ignore_unmatched(&mut self) {
+        self.sides.iter_mut().for_each(|side| side.held.unmatched.ignore());
+    }
+
     fn mark_all_dirty(&mut self) {
         self.sides.iter_mut().for_each(|side| side.held.mark_all_dirty());
     }
@@ -221,6 +225,7 @@ impl Operator for JoinOperator {
         let held = || self.sides.iter().map(|side| &side.held);
         OperatorMetrics {
             late_rows: 0,
+            unmatched_rows: held().map(|held| held.unmatched.rows()).sum(),
             state_bytes: held().map(|held| held.size_bytes() as u64).sum(),
             state_rows: held().map(|held| held.len() as u64).sum(),
         }

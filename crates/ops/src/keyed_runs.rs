@@ -52,6 +52,7 @@ use thalweg_core::{KeyGroup, LaneId, Result, key_group_of_hash};
 use thalweg_state::SlotId;
 
 use crate::key_hashes;
+use crate::unmatched::Unmatched;
 use delta::Delta;
 use entries::EntryKind;
 use run::Run;
@@ -122,11 +123,17 @@ pub(crate) struct KeyedRuns {
     seal_bytes: usize,
     /// Which bits of the keys' hashes count: fewer than all make keys collide, in tests.
     hash_mask: u64,
+    pub(crate) unmatched: Unmatched,
 }
 
 impl KeyedRuns {
     pub(crate) fn new(options: KeyedRunsOptions) -> Self {
+        let mut unmatched = Unmatched::default();
+        if options.time_to_live_ms.is_some() {
+            unmatched.ignore();
+        }
         KeyedRuns {
+            unmatched,
             delta: Delta::new(&options, 0),
             options,
             runs: vec![],

@@ -79,6 +79,10 @@ impl<const N: usize> KeyedTable<N> {
         self.dirty.insert(shared);
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<[u8]>, [i64; N])> {
+        self.values.iter().map(|(key, numbers)| (key, *numbers))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.values.len()
     }

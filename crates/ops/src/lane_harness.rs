@@ -54,7 +54,8 @@ impl Lanes {
     fn start(&mut self, lanes: u32) {
         let operator = |lane| {
             let key_groups = key_groups_of_lane(lane, lanes);
-            let context = OperatorContext { lane: LaneId(lane), lanes, key_groups, batch_rows: BATCH_ROWS };
+            let context =
+                OperatorContext { lane: LaneId(lane), lanes, key_groups, batch_rows: BATCH_ROWS, ignores_unmatched: false };
             build(&self.node, &self.inputs, &context).unwrap()
         };
         self.operators = (0..lanes).map(operator).collect();

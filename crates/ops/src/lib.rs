@@ -46,8 +46,10 @@ mod temporal_sort;
 #[cfg(test)]
 mod test_lanes;
 mod time_buckets;
+mod time_to_live;
 mod top_n;
 mod union;
+mod unmatched;
 mod unnest;
 mod watermark;
 mod window_aggregate;

@@ -134,11 +134,10 @@ impl LookupJoinOperator {
                 own.push(row as u32);
                 other.push(Some(place));
             }
-            if row < pending.row
-                && !std::mem::take(&mut pending.is_matched) && self.is_left {
-                    own.push(row as u32);
-                    other.push(None);
-                }
+            if row < pending.row && !std::mem::take(&mut pending.is_matched) && self.is_left {
+                own.push(row as u32);
+                other.push(None);
+            }
         }
         self.emit(pending, own, other, out)?;
         Ok(pending.row < pending.batch.num_rows())

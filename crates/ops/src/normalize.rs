@@ -139,6 +139,11 @@ impl Operator for NormalizeOperator {
         Ok(())
     }
 
+    fn forget(&mut self, key: &[u8]) -> Result<()> {
+        self.rows.remove_key(key)?;
+        self.rows.tidy()
+    }
+
     fn snapshot(&mut self, _epoch: Epoch) -> Result<StateDelta> {
         let mut delta = StateDelta::default();
         self.rows.snapshot(&mut delta)?;
@@ -154,7 +159,12 @@ impl Operator for NormalizeOperator {
     }
 
     fn metrics(&self) -> OperatorMetrics {
-        OperatorMetrics { late_rows: 0, state_bytes: self.rows.size_bytes() as u64, state_rows: self.rows.len() as u64 }
+        OperatorMetrics {
+            late_rows: 0,
+            unmatched_rows: 0,
+            state_bytes: self.rows.size_bytes() as u64,
+            state_rows: self.rows.len() as u64,
+        }
     }
 }
 

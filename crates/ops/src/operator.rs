@@ -28,6 +28,8 @@ pub struct OperatorContext {
     pub key_groups: Range<KeyGroup>,
     /// Rows in an output batch, about.
     pub batch_rows: usize,
+    /// Whether a row that is taken back and is not there is dropped and counted, in place of ending the job.
+    pub ignores_unmatched: bool,
 }
 
 /// Counters of one operator instance.
@@ -35,6 +37,8 @@ pub struct OperatorContext {
 pub struct OperatorMetrics {
     /// Rows that came too late for every one of their windows, since start.
     pub late_rows: u64,
+    /// Rows taken back that were not there, since start; counted where they are not an error.
+    pub unmatched_rows: u64,
     pub state_bytes: u64,
     pub state_rows: u64,
 }
@@ -66,6 +70,18 @@ pub trait Operator: Send {
     fn on_time(&mut self, now_ms: i64) -> Result<()> {
         let _ = now_ms;
         Ok(())
+    }
+
+    /// From now on a row that is taken back and is not there is dropped and counted; without this call it is an error.
+    fn ignore_unmatched(&mut self) {}
+
+    /// Drops all that is kept of a key, without output. `key` is encoded by a [`KeyCodec`](crate::key_codec::KeyCodec) over the
+    /// fields of the key columns.
+    /// # Errors
+    /// `Internal` from an operator whose state is not dropped by key.
+    fn forget(&mut self, key: &[u8]) -> Result<()> {
+        let _ = key;
+        Err(thalweg_core::Error::internal("an operator is to forget a key and keeps no state by key"))
     }
 
     /// Whether the operator works by the clock, see [`Operator::on_clock`].

@@ -306,7 +306,7 @@ impl OverOperator {
     }
 
     /// Forgets the partitions that the watermark has left behind.
-    fn forget(&mut self, watermark: i64) {
+    fn forget_behind(&mut self, watermark: i64) {
         while let Some(Reverse((at, number, birth))) = self.to_forget.peek().copied().filter(|Reverse((at, ..))| *at <= watermark)
         {
             self.to_forget.pop();
@@ -320,11 +320,15 @@ impl OverOperator {
                 partition.forget_queued_at = i64::MAX;
                 continue;
             }
-            if let Some(partition) = self.partitions.remove(number) {
-                partition.passed.iter().for_each(|(_, id)| self.rows.remove(*id, &[]));
-                self.calls.resize(self.partitions.capacity());
-                self.calls.clear(number);
-            }
+            self.drop_partition(number);
+        }
+    }
+
+    fn drop_partition(&mut self, number: usize) {
+        if let Some(partition) = self.partitions.remove(number) {
+            partition.passed.iter().for_each(|(_, id)| self.rows.remove(*id, &[]));
+            self.calls.resize(self.partitions.capacity());
+            self.calls.clear(number);
         }
     }
 
@@ -367,12 +371,21 @@ impl Operator for OverOperator {
         if !groups.is_empty() {
             self.pass_all(&groups, out)?;
         }
-        self.forget(watermark.0);
+        self.forget_behind(watermark.0);
         Ok(())
     }
 
     fn output_watermark(&self, input: EventTime) -> EventTime {
         input.max(self.watermark.now())
+    }
+
+    fn forget(&mut self, key: &[u8]) -> Result<()> {
+        // Rows that wait for the watermark are not lost: their partition goes another time.
+        let idle = self.partitions.find(key).filter(|number| self.partitions.get(*number).waiting.is_empty());
+        if let Some(number) = idle {
+            self.drop_partition(number);
+        }
+        self.rows.tidy()
     }
 
     fn snapshot(&mut self, _epoch: Epoch) -> Result<StateDelta> {
@@ -438,6 +451,7 @@ impl Operator for OverOperator {
     fn metrics(&self) -> OperatorMetrics {
         OperatorMetrics {
             late_rows: self.late_rows,
+            unmatched_rows: 0,
             state_bytes: (self.rows.size_bytes() + self.calls.size_bytes() + self.partitions.size_bytes()) as u64,
             state_rows: (self.rows.len() + self.partitions.len()) as u64,
         }

@@ -93,7 +93,13 @@ mod tests {
     fn operator() -> ProcessingTimeOperator {
         let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         let schema = Schema::new(vec![Field::new("n", DataType::Int64, false), Field::new("p", time, false)]);
-        let context = OperatorContext { lane: LaneId(0), lanes: 1, key_groups: key_groups_of_lane(0, 1), batch_rows: 10 };
+        let context = OperatorContext {
+            lane: LaneId(0),
+            lanes: 1,
+            key_groups: key_groups_of_lane(0, 1),
+            batch_rows: 10,
+            ignores_unmatched: false,
+        };
         ProcessingTimeOperator::new(&ProcessingTime { column: 1 }, Arc::new(schema), &context)
     }
 

@@ -61,6 +61,9 @@ pub(crate) trait RunningAccumulator: Send {
     /// `Record` when a result does not fit its type, or when a row is taken back that was never there.
     fn update(&mut self, rows: &CallRows<'_>) -> Result<ArrayRef>;
 
+    /// From now on a value that is taken back and is not there changes nothing, in place of being an error.
+    fn ignore_unmatched(&mut self);
+
     /// Takes in the rows where no result is wanted yet.
     /// # Errors
     /// `Record` when a row is taken back that was never there.
@@ -165,6 +168,7 @@ struct PerGroup<F: Fold> {
     states: Vec<F::State>,
     /// Bytes of the largest result so far.
     largest: usize,
+    ignores_unmatched: bool,
 }
 
 impl<F: Fold> PerGroup<F> {
@@ -190,7 +194,10 @@ impl<F: Fold> PerGroup<F> {
             let state = &mut self.states[*group];
             let mut outcome = Ok(());
             if selection.as_ref().is_none_or(|selection| selection.is_valid(row)) {
-                outcome = self.fold.add(state, &bound, row, rows.weights.map_or(1, |weights| weights.value(row)));
+                outcome = match self.fold.add(state, &bound, row, rows.weights.map_or(1, |weights| weights.value(row))) {
+                    Err(Problem::NotThere) if self.ignores_unmatched => Ok(()),
+                    outcome => outcome,
+                };
             }
             let own_bytes = self.fold.result_bytes(state);
             self.largest = self.largest.max(own_bytes);
@@ -221,6 +228,10 @@ impl<F: Fold> RunningAccumulator for PerGroup<F> {
         let mut results = F::Results::default();
         self.take_in(rows, Some(&mut results))?;
         self.fold.finish(results)
+    }
+
+    fn ignore_unmatched(&mut self) {
+        self.ignores_unmatched = true;
     }
 
     fn absorb(&mut self, rows: &CallRows<'_>) -> Result<()> {
@@ -329,7 +340,7 @@ struct Maker<'a> {
 impl Maker<'_> {
     fn plain<F: Fold + 'static>(&self, fold: F) -> Result<Box<dyn RunningAccumulator>> {
         let output = self.call.output.data_type().clone();
-        Ok(Box::new(PerGroup { name: self.name.clone(), output, fold, states: vec![], largest: 0 }))
+        Ok(Box::new(PerGroup { name: self.name.clone(), output, fold, states: vec![], largest: 0, ignores_unmatched: false }))
     }
 
     /// With DISTINCT where the call has it.

@@ -165,6 +165,7 @@ impl Operator for SessionOperator {
     fn metrics(&self) -> OperatorMetrics {
         OperatorMetrics {
             late_rows: self.late_rows,
+            unmatched_rows: 0,
             state_bytes: self.table.size_bytes() as u64,
             state_rows: self.table.live() as u64,
         }

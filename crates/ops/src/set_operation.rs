@@ -19,11 +19,13 @@ use crate::changes::{Changes, is_update};
 use crate::eval::value_text;
 use crate::keyed_table::KeyedTable;
 use crate::running::canonical_floats;
+use crate::unmatched::Unmatched;
 use crate::{Operator, OperatorMetrics, Output};
 
 pub(crate) struct SetOperationOperator {
     operation: SetOperation,
     counts: KeyedTable<2>,
+    unmatched: Unmatched,
     output_schema: SchemaRef,
 }
 
@@ -37,6 +39,7 @@ impl SetOperationOperator {
         Ok(SetOperationOperator {
             operation: *operation,
             counts: KeyedTable::new("counts", &fields, ["left", "right"])?,
+            unmatched: Unmatched::default(),
             output_schema: output,
         })
     }
@@ -63,9 +66,12 @@ impl Operator for SetOperationOperator {
             after[port] =
                 after[port].checked_add(batch.weight(row)).ok_or_else(|| Error::record("a row is there too often to count"))?;
             if after[port] < 0 {
-                let values: Vec<String> = columns.iter().take(8).map(|column| value_text(column, row)).collect();
-                return Err(Error::record(format!("a row is taken back that is not there: ({})", values.join(", ")))
-                    .with_help("the changes of the input do not fit together: more rows were taken back than came"));
+                self.unmatched.note(|| {
+                    let values: Vec<String> = columns.iter().take(8).map(|column| value_text(column, row)).collect();
+                    Error::record(format!("a row is taken back that is not there: ({})", values.join(", ")))
+                        .with_help("the changes of the input do not fit together: more rows were taken back than came")
+                })?;
+                after[port] = 0;
             }
             if after != before {
                 self.counts.set(keys.key(row), after);
@@ -86,6 +92,15 @@ impl Operator for SetOperationOperator {
         Ok(())
     }
 
+    fn ignore_unmatched(&mut self) {
+        self.unmatched.ignore();
+    }
+
+    fn forget(&mut self, key: &[u8]) -> Result<()> {
+        self.counts.set(key, [0, 0]);
+        Ok(())
+    }
+
     fn snapshot(&mut self, _epoch: Epoch) -> Result<StateDelta> {
         let mut delta = StateDelta::default();
         self.counts.snapshot(&mut delta)?;
@@ -101,6 +116,11 @@ impl Operator for SetOperationOperator {
     }
 
     fn metrics(&self) -> OperatorMetrics {
-        OperatorMetrics { late_rows: 0, state_bytes: self.counts.size_bytes() as u64, state_rows: self.counts.len() as u64 }
+        OperatorMetrics {
+            late_rows: 0,
+            unmatched_rows: self.unmatched.rows(),
+            state_bytes: self.counts.size_bytes() as u64,
+            state_rows: self.counts.len() as u64,
+        }
     }
 }

@@ -23,12 +23,14 @@ use crate::arrangement::{Arrangement, RowId};
 use crate::changes::{Changes, repeated};
 use crate::eval::value_text;
 use crate::row_hash::{RowHash, RowHasher};
+use crate::unmatched::Unmatched;
 use crate::{Operator, OperatorMetrics, Output};
 
 pub(crate) struct SinkMaterializeOperator {
     keys: Vec<usize>,
     conflict: Conflict,
     rows: Arrangement,
+    unmatched: Unmatched,
     hasher: RowHasher,
     /// The rows of each key, in order of arrival.
     rows_of_key: HashMap<Box<[u8]>, Vec<Entry>>,
@@ -52,6 +54,7 @@ impl SinkMaterializeOperator {
             keys: node.keys.clone(),
             conflict: node.conflict,
             rows: Arrangement::unindexed("rows", input, &node.keys)?,
+            unmatched: Unmatched::default(),
             hasher: RowHasher::new(input)?,
             rows_of_key: HashMap::new(),
             conflicts: BTreeSet::new(),
@@ -112,8 +115,10 @@ impl Operator for SinkMaterializeOperator {
                 rows.push(Entry { id, hash });
             } else {
                 let position = rows.iter().position(|row| row.hash == hash);
-                let position = position.ok_or_else(|| self.rows.not_there(&batch, row))?;
-                gone.push(rows.remove(position).id);
+                match position {
+                    Some(position) => gone.push(rows.remove(position).id),
+                    None => self.unmatched.note(|| self.rows.not_there(&batch, row))?,
+                }
             }
             let after = self.shown(&rows);
             self.note_conflict(key, rows.len());
@@ -145,6 +150,18 @@ impl Operator for SinkMaterializeOperator {
         self.check_conflicts()
     }
 
+    fn ignore_unmatched(&mut self) {
+        self.unmatched.ignore();
+    }
+
+    fn forget(&mut self, key: &[u8]) -> Result<()> {
+        for row in self.rows_of_key.remove(key).unwrap_or_default() {
+            self.rows.remove(row.id, &[]);
+        }
+        self.conflicts.remove(key);
+        self.rows.tidy()
+    }
+
     fn snapshot(&mut self, _epoch: Epoch) -> Result<StateDelta> {
         self.check_conflicts()?;
         let mut delta = StateDelta::default();
@@ -174,6 +191,7 @@ impl Operator for SinkMaterializeOperator {
         let entries = self.rows.len() * (size_of::<Entry>() + 48);
         OperatorMetrics {
             late_rows: 0,
+            unmatched_rows: self.unmatched.rows(),
             state_bytes: (self.rows.size_bytes() + entries) as u64,
             state_rows: self.rows.len() as u64,
         }

@@ -265,6 +265,7 @@ impl Operator for TemporalJoinOperator {
     fn metrics(&self) -> OperatorMetrics {
         OperatorMetrics {
             late_rows: 0,
+            unmatched_rows: 0,
             state_bytes: (self.left.size_bytes() + self.versions.size_bytes()) as u64,
             state_rows: (self.left.len() + self.versions.len()) as u64,
         }

@@ -169,6 +169,7 @@ impl Operator for TemporalSortOperator {
     fn metrics(&self) -> OperatorMetrics {
         OperatorMetrics {
             late_rows: self.late_rows,
+            unmatched_rows: 0,
             state_bytes: self.rows.size_bytes() as u64,
             state_rows: self.rows.len() as u64,
         }

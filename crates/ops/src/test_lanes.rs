@@ -64,7 +64,7 @@ impl<'a> Lanes<'a> {
 
     fn operator(&self, lane: u32, lanes: u32) -> Box<dyn Operator> {
         let key_groups = key_groups_of_lane(lane, lanes);
-        (self.make)(&OperatorContext { lane: LaneId(lane), lanes, key_groups, batch_rows: BATCH_ROWS })
+        (self.make)(&OperatorContext { lane: LaneId(lane), lanes, key_groups, batch_rows: BATCH_ROWS, ignores_unmatched: false })
     }
 
     /// What comes out for a batch, lane by lane.

@@ -27,7 +27,7 @@ use thalweg_core::{Batch, Epoch, Error, EventTime, Result};
 use thalweg_plan::TopN;
 use thalweg_state::{StateDelta, StatePart};
 
-use crate::arrangement::{Arrangement, RowId};
+use crate::arrangement::{Arrangement, NO_ROW, RowId};
 use crate::changes::without_zeros;
 use crate::sort_order::SortOrder;
 use crate::{Operator, OperatorMetrics, Output};
@@ -120,7 +120,7 @@ impl Operator for TopNOperator {
         let ids = self.rows.apply(&batch, &keys)?;
         let mut ranked = Ranked::default();
         let mut pushed_out: Vec<(RowId, usize)> = vec![];
-        for (row, id) in ids.into_iter().enumerate() {
+        for (row, id) in ids.into_iter().enumerate().filter(|(_, id)| *id != NO_ROW) {
             let key = keys.key(row);
             if !self.partitions.contains_key(key) {
                 self.partitions.insert(key.into(), Partition::default());
@@ -155,6 +155,16 @@ impl Operator for TopNOperator {
         Ok(())
     }
 
+    fn ignore_unmatched(&mut self) {
+        self.rows.unmatched.ignore();
+    }
+
+    fn forget(&mut self, key: &[u8]) -> Result<()> {
+        self.partitions.remove(key);
+        self.rows.remove_key(key)?;
+        self.rows.tidy()
+    }
+
     fn snapshot(&mut self, _epoch: Epoch) -> Result<StateDelta> {
         let mut delta = StateDelta::default();
         self.rows.snapshot(&mut delta)?;
@@ -187,6 +197,7 @@ impl Operator for TopNOperator {
         let places: usize = self.partitions.values().map(Partition::size_bytes).sum();
         OperatorMetrics {
             late_rows: 0,
+            unmatched_rows: self.rows.unmatched.rows(),
             state_bytes: (self.rows.size_bytes() + places) as u64,
             state_rows: self.rows.len() as u64,
         }

@@ -215,6 +215,7 @@ impl Operator for WindowTopNOperator {
     fn metrics(&self) -> OperatorMetrics {
         OperatorMetrics {
             late_rows: self.late_rows,
+            unmatched_rows: 0,
             state_bytes: self.windows.values().map(|window| window.rows.size_bytes() as u64).sum(),
             state_rows: self.windows.values().map(|window| window.rows.len() as u64).sum(),
         }

@@ -8,6 +8,8 @@ use crate::{Exchange, Input, Node, NodeKind, OperatorId};
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     pub nodes: Vec<Node>,
+    /// Whether a row that is taken back and is not there is dropped and counted, in place of ending the job.
+    pub ignores_unmatched: bool,
 }
 
 /// One way in which a plan differs from the one a checkpoint was made with.

@@ -634,7 +634,13 @@ impl Wiring<'_> {
 
     fn context(&self, lane: LaneId) -> OperatorContext {
         let lanes = self.job.options.parallelism;
-        OperatorContext { lane, lanes, key_groups: key_groups_of_lane(lane.0, lanes), batch_rows: 4_096 }
+        OperatorContext {
+            lane,
+            lanes,
+            key_groups: key_groups_of_lane(lane.0, lanes),
+            batch_rows: 4_096,
+            ignores_unmatched: self.job.plan.ignores_unmatched,
+        }
     }
 
     fn work(&self, index: usize, lane: LaneId) -> Result<Work> {

@@ -43,6 +43,8 @@ pub struct StatusSnapshot {
     pub rows_out: BTreeMap<String, u64>,
     /// Late rows by the sources they came from.
     pub late_rows: BTreeMap<String, u64>,
+    /// Rows taken back that were not there, by operator, where they are dropped.
+    pub unmatched_rows: BTreeMap<String, u64>,
     pub state_bytes: u64,
     pub epoch: Epoch,
     /// Wall clock of the last commit.
@@ -55,6 +57,7 @@ pub struct JobStatus {
     inner: Mutex<StatusSnapshot>,
     state_bytes: Mutex<BTreeMap<usize, u64>>,
     late_rows: Mutex<BTreeMap<(usize, String), u64>>,
+    unmatched_rows: Mutex<BTreeMap<(usize, String), u64>>,
     rows_in_total: AtomicU64,
 }
 
@@ -64,6 +67,9 @@ impl JobStatus {
         snapshot.state_bytes = self.state_bytes.lock().expect("no holder of this lock panics").values().sum();
         for ((_, sources), rows) in self.late_rows.lock().expect("no holder of this lock panics").iter() {
             *snapshot.late_rows.entry(sources.clone()).or_default() += rows;
+        }
+        for ((_, operator), rows) in self.unmatched_rows.lock().expect("no holder of this lock panics").iter() {
+            *snapshot.unmatched_rows.entry(operator.clone()).or_default() += rows;
         }
         snapshot
     }
@@ -96,13 +102,21 @@ impl JobStatus {
         *self.lock().rows_out.entry(sink.to_string()).or_default() += rows;
     }
 
-    /// Absolute values of one task: bytes of state, and late rows by the sources they came from.
-    pub(crate) fn on_task(&self, task: usize, state_bytes: u64, late_rows: Vec<(String, u64)>) {
+    /// Absolute values of one task: bytes of state, late rows by the sources they came from, unmatched ones by operator.
+    pub(crate) fn on_task(
+        &self,
+        task: usize,
+        state_bytes: u64,
+        late_rows: Vec<(String, u64)>,
+        unmatched_rows: Vec<(String, u64)>,
+    ) {
         self.state_bytes.lock().expect("no holder of this lock panics").insert(task, state_bytes);
         let mut all = self.late_rows.lock().expect("no holder of this lock panics");
         for (sources, rows) in late_rows {
             all.insert((task, sources), rows);
         }
+        let mut all = self.unmatched_rows.lock().expect("no holder of this lock panics");
+        all.extend(unmatched_rows.into_iter().map(|(operator, rows)| ((task, operator), rows)));
     }
 
     pub(crate) fn on_commit(&self, epoch: Epoch, wall_ms: i64) {

@@ -289,6 +289,15 @@ impl Body {
     pub fn report_metrics(&self) {
         let mut state_bytes = 0;
         let mut late: BTreeMap<String, u64> = BTreeMap::new();
+        let unmatched: Vec<(String, u64)> = self
+            .nodes
+            .iter()
+            .filter_map(|node| match &node.work {
+                Work::Operator(operator) => Some((node.id.clone(), operator.metrics().unmatched_rows)),
+                _ => None,
+            })
+            .filter(|(_, rows)| *rows > 0)
+            .collect();
         let operators = self.nodes.iter().filter_map(|node| match &node.work {
             Work::Operator(operator) => Some((operator.metrics(), &node.sources)),
             _ => None,
@@ -300,7 +309,7 @@ impl Body {
                 *late.entry(sources.clone()).or_default() += metrics.late_rows;
             }
         }
-        self.status.on_task(self.task, state_bytes, late.into_iter().collect());
+        self.status.on_task(self.task, state_bytes, late.into_iter().collect(), unmatched);
     }
 
     fn emit(&mut self, node: usize, out: Output) -> Result<(), Stop> {

@@ -36,6 +36,7 @@ impl StreamPlanner {
             source: context.source,
             idle_timeout_ms: ms_of("table.exec.source.idle-timeout"),
             state_ttl_ms: ms_of("table.exec.state.ttl"),
+            ignores_unmatched: context.settings.get("table.exec.unmatched-retractions") == Some("DROP"),
             parse_expression,
             rewrite: &functions::rewrite::rewrite,
             expr_planners: functions::expr_planner::expr_planners(),

@@ -94,6 +94,8 @@ pub struct PlannerInput<'a> {
     pub idle_timeout_ms: Option<i64>,
     /// `table.exec.state.ttl`; `None` is never.
     pub state_ttl_ms: Option<i64>,
+    /// `table.exec.unmatched-retractions`
+    pub ignores_unmatched: bool,
     /// Parses the text of a computed column or of a watermark.
     pub parse_expression: &'a dyn Fn(&str) -> Result<ast::Expr, Diagnostic>,
 }

@@ -50,6 +50,7 @@ pub const SETTINGS: &[SettingDefinition] = &[
     works("table.exec.source.idle-timeout", Time, Some("0 ms"), "After this long without rows a partition no longer holds the watermark back; 0 is never."),
     works("table.exec.sink.require-on-conflict", Boolean, Some("true"), "Whether an INSERT whose rows have another key than the sink's PRIMARY KEY must end with ON CONFLICT; if not, the last row of a key wins."),
     works("table.exec.state.ttl", Time, Some("0 ms"), "State that no watermark drops goes this long after its last change; 0 is never."),
+    works("table.exec.unmatched-retractions", Enum(&["FAIL", "DROP"]), Some("FAIL"), "What becomes of a row that is taken back and is not there: it ends the job, or is dropped and counted. Not a setting of Flink, which drops it in silence."),
     works("table.dynamic-table-options.enabled", Boolean, Some("true"), "Whether OPTIONS hints may change the options of tables."),
     works("execution.runtime-mode", Enum(&["streaming", "batch", "automatic"]), Some("streaming"), "Only streaming runs; a bounded input ends the job."),
     works("execution.checkpointing.mode", Enum(&["EXACTLY_ONCE", "AT_LEAST_ONCE"]), Some("EXACTLY_ONCE"), "State is always exactly once; what a sink promises is its own option."),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt16Array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt16Array};
 use arrow::compute::concat;
 use arrow::datatypes::Int64Type;
 use thalweg_core::{Batch, Error, Result};
@@ -70,6 +70,41 @@ impl GroupTable {
             rows /= 2;
         }
         rows
+    }
+
+    pub(super) fn ignore_unmatched(&mut self) {
+        self.accumulators.iter_mut().for_each(|accumulator| accumulator.ignore_unmatched());
+    }
+
+    /// Which rows do not take back more than is there.
+    pub(super) fn matched(&self, layout: &GroupLayout, batch: &Batch, keys: &[ArrayRef]) -> Result<BooleanArray> {
+        let encoded = layout.codec.encode(keys, batch.num_rows())?;
+        let mut counts: hashbrown::HashMap<&[u8], i64> = hashbrown::HashMap::new();
+        let mask = (0..batch.num_rows()).map(|row| {
+            let key = encoded.key(row);
+            let count = counts.entry(key).or_insert_with(|| self.groups.find(key).map_or(0, |group| self.groups.rows(group)));
+            let after = count.saturating_add(batch.weight(row));
+            let is_matched = after >= 0;
+            if is_matched {
+                *count = after;
+            }
+            Some(is_matched)
+        });
+        Ok(mask.collect())
+    }
+
+    /// Drops a group, whatever it holds.
+    pub(super) fn forget(&mut self, key: &[u8]) {
+        if let Some(group) = self.groups.find(key) {
+            let capacity = self.groups.capacity();
+            for accumulator in &mut self.accumulators {
+                accumulator.resize(capacity);
+                accumulator.clear(group);
+            }
+            self.groups.set_rows(group, 0);
+            self.groups.mark_dirty(group);
+            self.groups.remove_if_empty(group);
+        }
     }
 
     /// Finds the groups of the rows and counts the rows in them. `keys` are the key columns of `batch`.

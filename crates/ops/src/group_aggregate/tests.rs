@@ -420,7 +420,7 @@ fn a_lane_is_made_from_a_node() {
     let schema = Arc::new(Schema::new(vec![input_schema().field(0).clone()]));
     let id = thalweg_plan::OperatorId("distinct".to_string());
     let node = thalweg_plan::Node { id, kind, inputs: vec![], schema, properties: Default::default(), span: None };
-    let context = OperatorContext { lane: LaneId(0), lanes: 1, key_groups: 0..128, batch_rows: 10 };
+    let context = OperatorContext { lane: LaneId(0), lanes: 1, key_groups: 0..128, batch_rows: 10, ignores_unmatched: false };
     let mut distinct = crate::build(&node, &[input_schema()], &context).unwrap();
     let mut out = Output::default();
     distinct.on_batch(0, batch(&[(row(1.0, 1), 1), (row(1.0, 2), 1), (row(-0.0, 2), 1)]), &mut out).unwrap();

@@ -153,6 +153,7 @@ impl Operator for WindowedGroupsOperator {
     fn metrics(&self) -> OperatorMetrics {
         OperatorMetrics {
             late_rows: self.late_rows,
+            unmatched_rows: 0,
             state_bytes: self.windows.values().map(|table| table.size_bytes() as u64).sum(),
             state_rows: self.windows.values().map(|table| table.len() as u64).sum(),
         }

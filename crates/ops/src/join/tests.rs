@@ -89,7 +89,7 @@ const SETUP: Setup =
 fn operator(node: &Join, setup: Setup) -> JoinOperator {
     let Setup { lane, lanes, batch_rows, .. } = setup;
     let key_groups = thalweg_core::key_groups_of_lane(lane, lanes);
-    let context = OperatorContext { lane: LaneId(lane), lanes, key_groups, batch_rows };
+    let context = OperatorContext { lane: LaneId(lane), lanes, key_groups, batch_rows, ignores_unmatched: false };
     let inputs = [&input_schema("l"), &input_schema("r")];
     let mut operator = JoinOperator::new(node, setup.state, inputs, output_schema(node.kind), &context).unwrap();
     operator.sides.iter_mut().for_each(|side| side.held.for_tests(setup.seal_bytes, setup.collide));
@@ -521,7 +521,7 @@ fn large_rows_come_few_at_a_time() {
     let schema = |name: &str| Arc::new(Schema::new(vec![Field::new(name, DataType::Utf8, true)]));
     let node = Join { left_updating: false, ..join(JoinKind::Inner) };
     let output = Arc::new(Schema::new(vec![Field::new("l", DataType::Utf8, true), Field::new("r", DataType::Utf8, true)]));
-    let context = OperatorContext { lane: LaneId(0), lanes: 1, key_groups: 0..128, batch_rows: 4_096 };
+    let context = OperatorContext { lane: LaneId(0), lanes: 1, key_groups: 0..128, batch_rows: 4_096, ignores_unmatched: false };
     let mut operator = JoinOperator::new(&node, StateLifetime::Forever, [&schema("l"), &schema("r")], output, &context).unwrap();
     let key = "k".repeat(1 << 20);
     let rows = |name: &str, count: usize| {
@@ -553,7 +553,7 @@ fn a_row_that_never_came_cannot_go() {
 fn tables_without_columns_have_a_product() {
     let schema: SchemaRef = Arc::new(Schema::empty());
     let node = Join { keys: vec![], ..join(JoinKind::Inner) };
-    let context = OperatorContext { lane: LaneId(0), lanes: 1, key_groups: 0..128, batch_rows: 100 };
+    let context = OperatorContext { lane: LaneId(0), lanes: 1, key_groups: 0..128, batch_rows: 100, ignores_unmatched: false };
     let mut operator = JoinOperator::new(&node, StateLifetime::Forever, [&schema, &schema], schema.clone(), &context).unwrap();
     let rows = |count| {
         let options = RecordBatchOptions::new().with_row_count(Some(count));

@@ -28,6 +28,7 @@ use crate::key_codec::KeyCodec;
 use crate::row_hash::{RowHash, RowHasher};
 use crate::running::canonical_floats;
 use crate::sort_order::{Place, SortOrder};
+use crate::unmatched::Unmatched;
 use crate::{Operator, OperatorMetrics, Output};
 
 pub(super) struct OverColumnsOperator {
@@ -43,6 +44,7 @@ pub(super) struct OverColumnsOperator {
     results_codec: KeyCodec,
     hasher: RowHasher,
     rows: Arrangement,
+    unmatched: Unmatched,
     partitions: HashMap<Box<[u8]>, Partition>,
     /// Numbers of accumulators, and those of them that are free.
     numbers: usize,
@@ -108,6 +110,7 @@ impl OverColumnsOperator {
             results_codec: KeyCodec::new(&results)?,
             hasher: RowHasher::new(input)?,
             rows: Arrangement::unindexed("rows", input, &node.partition)?,
+            unmatched: Unmatched::default(),
             partitions: HashMap::new(),
             numbers: 0,
             free: vec![],
@@ -286,10 +289,13 @@ impl OverColumnsOperator {
                 let first = partition.rows.partition_point(|entry| *entry.place < *place);
                 let peers = partition.rows[first..].iter().take_while(|entry| *entry.place == *place);
                 let position = peers.enumerate().find(|(_, entry)| entry.hash == hash).map(|(at, _)| first + at);
-                let position = position.ok_or_else(|| self.rows.not_there(batch, row))?;
-                self.settle(&mut appended, &mut collected)?;
-                gone.push(partition.rows[position].id);
-                self.change(&mut partition, Change::Remove(position), &mut collected)?;
+                if let Some(position) = position {
+                    self.settle(&mut appended, &mut collected)?;
+                    gone.push(partition.rows[position].id);
+                    self.change(&mut partition, Change::Remove(position), &mut collected)?;
+                } else {
+                    self.unmatched.note(|| self.rows.not_there(batch, row))?;
+                }
             }
             if partition.rows.is_empty() {
                 self.calls.clear(partition.number);
@@ -316,6 +322,19 @@ impl Operator for OverColumnsOperator {
 
     fn on_watermark(&mut self, _port: usize, _watermark: EventTime, _out: &mut Output) -> Result<()> {
         Ok(())
+    }
+
+    fn ignore_unmatched(&mut self) {
+        self.unmatched.ignore();
+    }
+
+    fn forget(&mut self, key: &[u8]) -> Result<()> {
+        if let Some(partition) = self.partitions.remove(key) {
+            partition.rows.iter().for_each(|row| self.rows.remove(row.id, &[]));
+            self.calls.clear(partition.number);
+            self.free.push(partition.number);
+        }
+        self.rows.tidy()
     }
 
     fn snapshot(&mut self, _epoch: Epoch) -> Result<StateDelta> {
@@ -358,6 +377,7 @@ impl Operator for OverColumnsOperator {
         let entries = self.rows.len() * (size_of::<Entry>() + 32);
         OperatorMetrics {
             late_rows: 0,
+            unmatched_rows: self.unmatched.rows(),
             state_bytes: (self.rows.size_bytes() + entries + self.calls.size_bytes()) as u64,
             state_rows: self.rows.len() as u64,
         }

@@ -402,7 +402,13 @@ fn very_late_rows_as_recorded() {
 #[test]
 fn snapshots_hold_what_changed() {
     let node = node(OverOrder::EventTime(3), Frame::Rows { preceding: Some(1) }, calls());
-    let context = OperatorContext { lane: thalweg_core::LaneId(0), lanes: 1, key_groups: 0..128, batch_rows: 1_000 };
+    let context = OperatorContext {
+        lane: thalweg_core::LaneId(0),
+        lanes: 1,
+        key_groups: 0..128,
+        batch_rows: 1_000,
+        ignores_unmatched: false,
+    };
     let mut operator = make(&node, &context);
     let rows: Vec<(usize, Row)> = (0..3_000).map(|id| (id, (Some(id as i64), Some(1), 5))).collect();
     let mut out = Output::default();
@@ -434,7 +440,8 @@ fn overflow_names_the_partition() {
 #[test]
 fn processing_time_has_no_distance() {
     let node = node(OverOrder::Arrival, Frame::Range { preceding_ms: Some(5) }, vec![]);
-    let context = OperatorContext { lane: thalweg_core::LaneId(0), lanes: 1, key_groups: 0..128, batch_rows: 10 };
+    let context =
+        OperatorContext { lane: thalweg_core::LaneId(0), lanes: 1, key_groups: 0..128, batch_rows: 10, ignores_unmatched: false };
     let error = create(&node, &input_schema(), input_schema(), &context).err().unwrap();
     assert_eq!(error.kind, ErrorKind::User);
 }

@@ -128,8 +128,13 @@ impl Job {
 
     fn start(&mut self, lanes: u32) {
         let operator = |lane| {
-            let context =
-                OperatorContext { lane: LaneId(lane), lanes, key_groups: key_groups_of_lane(lane, lanes), batch_rows: 3 };
+            let context = OperatorContext {
+                lane: LaneId(lane),
+                lanes,
+                key_groups: key_groups_of_lane(lane, lanes),
+                batch_rows: 3,
+                ignores_unmatched: false,
+            };
             build(&node(self.shape), &[input_schema()], &context).unwrap()
         };
         self.operators = (0..lanes).map(operator).collect();

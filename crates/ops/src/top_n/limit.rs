@@ -70,6 +70,11 @@ impl Operator for LimitOperator {
         Ok(())
     }
 
+    fn forget(&mut self, key: &[u8]) -> Result<()> {
+        self.seen.set(key, [0]);
+        Ok(())
+    }
+
     fn snapshot(&mut self, _epoch: Epoch) -> Result<StateDelta> {
         let mut delta = StateDelta::default();
         self.seen.snapshot(&mut delta)?;
@@ -85,6 +90,11 @@ impl Operator for LimitOperator {
     }
 
     fn metrics(&self) -> OperatorMetrics {
-        OperatorMetrics { late_rows: 0, state_bytes: self.seen.size_bytes() as u64, state_rows: self.seen.len() as u64 }
+        OperatorMetrics {
+            late_rows: 0,
+            unmatched_rows: 0,
+            state_bytes: self.seen.size_bytes() as u64,
+            state_rows: self.seen.len() as u64,
+        }
     }
 }

@@ -301,6 +301,7 @@ impl Operator for GlobalWindowAggregate {
         let tables = || self.buckets.values().map(|bucket| &bucket.table).chain(self.running.values());
         OperatorMetrics {
             late_rows: self.late_rows,
+            unmatched_rows: 0,
             state_bytes: (tables().map(GroupTable::size_bytes).sum::<usize>() + self.hop_blocks.size_bytes()) as u64,
             state_rows: self.buckets.values().map(|bucket| bucket.table.len()).sum::<usize>() as u64,
         }

@@ -132,8 +132,13 @@ impl Job {
     }
 
     fn start(&mut self, lanes: u32) {
-        let context =
-            |lane| OperatorContext { lane: LaneId(lane), lanes, key_groups: key_groups_of_lane(lane, lanes), batch_rows: 3 };
+        let context = |lane| OperatorContext {
+            lane: LaneId(lane),
+            lanes,
+            key_groups: key_groups_of_lane(lane, lanes),
+            batch_rows: 3,
+            ignores_unmatched: false,
+        };
         self.lanes = lanes;
         self.locals = (0..lanes).map(|lane| build_local(&self.node, &input_schema(), &context(lane)).unwrap()).collect();
         self.globals = (0..lanes).map(|lane| build_global(&self.node, &input_schema(), &context(lane)).unwrap()).collect();
@@ -535,7 +540,7 @@ fn the_last_row_of_a_key_holds() {
 #[test]
 fn foreign_state_is_corrupt() {
     let node = node(tumble(10), vec![1]);
-    let context = OperatorContext { lane: LaneId(0), lanes: 1, key_groups: 0..128, batch_rows: 8 };
+    let context = OperatorContext { lane: LaneId(0), lanes: 1, key_groups: 0..128, batch_rows: 8, ignores_unmatched: false };
     let error = |slot: &str, batch: RecordBatch| {
         let mut global = build_global(&node, &input_schema(), &context).unwrap();
         global.restore(vec![StatePart { slot: SlotId(slot.to_string()), batches: vec![batch] }]).unwrap_err().kind

@@ -49,7 +49,8 @@ impl<'a> Lowering<'a> {
                 Ok(TreeNodeRecursion::Continue)
             });
         }
-        Lowering { input, plan: Plan::default(), needed, sources: HashMap::new() }
+        let plan = Plan { ignores_unmatched: input.ignores_unmatched, ..Plan::default() };
+        Lowering { input, plan, needed, sources: HashMap::new() }
     }
 
     pub(crate) fn lower(&mut self, logical: &LogicalPlan) -> Result<Relation, Diagnostic> {

@@ -132,6 +132,7 @@ impl Session {
             source: &source,
             idle_timeout_ms: None,
             state_ttl_ms: self.state_ttl_ms,
+            ignores_unmatched: false,
             parse_expression: &parse_expression,
         })
     }

@@ -1,0 +1,181 @@
+use arrow::array::{AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use thalweg_core::{LaneId, key_groups_of_lane};
+use thalweg_plan::{
+    Deduplicate, Frame, GroupAggregate, Keep, Node, NodeKind, OperatorId, Over, OverOrder, Properties, RankFunction, RankRange,
+    SetKind, SetOperation, SortKey, StateLifetime, TopN,
+};
+use thalweg_state::SlotChange;
+
+use super::*;
+use crate::{OperatorContext, build};
+
+const TTL_MS: i64 = 100;
+
+fn schema(columns: usize) -> SchemaRef {
+    let names = ["k", "v", "n"];
+    Arc::new(Schema::new(names[..columns].iter().map(|name| Field::new(*name, DataType::Int64, false)).collect::<Vec<_>>()))
+}
+
+fn operator(kind: &NodeKind, output: usize) -> Box<dyn Operator> {
+    let properties = Properties { state: StateLifetime::TimeToLive { ms: TTL_MS }, ..Properties::default() };
+    let node = Node {
+        id: OperatorId("node".to_string()),
+        kind: kind.clone(),
+        inputs: vec![],
+        schema: schema(output),
+        properties,
+        span: None,
+    };
+    let context = OperatorContext {
+        lane: LaneId(0),
+        lanes: 1,
+        key_groups: key_groups_of_lane(0, 1),
+        batch_rows: 100,
+        ignores_unmatched: false,
+    };
+    let inputs = if matches!(kind, NodeKind::SetOperation(_)) { 2 } else { 1 };
+    build(&node, &vec![schema(2); inputs], &context).unwrap()
+}
+
+/// Rows `(k, v, weight)` at the left port; gives what comes out, in the same form.
+fn feed(operator: &mut dyn Operator, rows: &[(i64, i64, i64)]) -> Vec<(Vec<i64>, i64)> {
+    let column = |values: Vec<i64>| Arc::new(Int64Array::from(values)) as ArrayRef;
+    let columns = vec![column(rows.iter().map(|row| row.0).collect()), column(rows.iter().map(|row| row.1).collect())];
+    let batch = RecordBatch::try_new(schema(2), columns).unwrap();
+    let weights = Int64Array::from(rows.iter().map(|row| row.2).collect::<Vec<_>>());
+    let mut out = Output::default();
+    operator.on_batch(0, Batch { weights: Some(weights), ..Batch::append(batch) }, &mut out).unwrap();
+    let mut got = vec![];
+    for batch in &out.batches {
+        for row in 0..batch.num_rows() {
+            let value = |column: &ArrayRef| column.as_primitive::<Int64Type>().value(row);
+            got.push((batch.rows.columns().iter().map(value).collect(), batch.weight(row)));
+        }
+    }
+    got
+}
+
+fn kinds() -> Vec<(NodeKind, usize)> {
+    let order = vec![SortKey { column: 1, descending: false, nulls_first: true }];
+    let top = |function, input_updating, order| TopN {
+        function,
+        partition: vec![0],
+        order,
+        range: RankRange { start: 1, end: Some(3) },
+        output_rank: false,
+        input_updating,
+    };
+    vec![
+        (
+            NodeKind::GroupAggregate(GroupAggregate {
+                keys: vec![0, 1],
+                aggregates: vec![],
+                input_updating: true,
+                window_time: None,
+            }),
+            2,
+        ),
+        (NodeKind::TopN(top(RankFunction::RowNumber, true, order.clone())), 2),
+        (NodeKind::TopN(top(RankFunction::RowNumber, false, order.clone())), 2),
+        (NodeKind::Deduplicate(Deduplicate { keys: vec![0], time_column: None, keep: Keep::Last }), 2),
+        (NodeKind::Deduplicate(Deduplicate { keys: vec![0], time_column: None, keep: Keep::First }), 2),
+        (NodeKind::SetOperation(SetOperation { kind: SetKind::Except, all: true }), 2),
+        (
+            NodeKind::Over(Over {
+                partition: vec![0],
+                order: OverOrder::Columns(order),
+                frame: Frame::Rows { preceding: None },
+                calls: vec![],
+                input_updating: true,
+            }),
+            2,
+        ),
+        (
+            NodeKind::Over(Over {
+                partition: vec![0],
+                order: OverOrder::Arrival,
+                frame: Frame::Rows { preceding: None },
+                calls: vec![],
+                input_updating: false,
+            }),
+            2,
+        ),
+    ]
+}
+
+#[test]
+fn keys_that_do_not_change_are_forgotten() {
+    for (kind, output) in kinds() {
+        let mut operator = operator(&kind, output);
+        feed(operator.as_mut(), &[(1, 10, 1), (2, 20, 1)]);
+        operator.on_time(1_000).unwrap();
+        assert!(operator.metrics().state_rows > 0, "{}", kind.name());
+        feed(operator.as_mut(), &[(2, 21, 1)]);
+        operator.on_time(1_060).unwrap();
+        operator.on_time(1_099).unwrap();
+        let before = operator.metrics().state_rows;
+        operator.on_time(1_100).unwrap();
+        assert!(operator.metrics().state_rows < before, "{}", kind.name());
+        operator.on_time(1_160).unwrap();
+        assert_eq!(operator.metrics().state_rows, 0, "{}", kind.name());
+    }
+}
+
+#[test]
+fn a_first_row_comes_again_when_its_key_was_forgotten() {
+    let kind = NodeKind::Deduplicate(Deduplicate { keys: vec![0], time_column: None, keep: Keep::First });
+    let mut operator = operator(&kind, 2);
+    assert_eq!(feed(operator.as_mut(), &[(1, 10, 1)]), [(vec![1, 10], 1)]);
+    operator.on_time(1_000).unwrap();
+    assert_eq!(feed(operator.as_mut(), &[(1, 11, 1)]), []);
+    operator.on_time(1_090).unwrap();
+    // The row that was dropped was a sign of life.
+    operator.on_time(1_150).unwrap();
+    assert_eq!(feed(operator.as_mut(), &[]), []);
+    operator.on_time(1_190).unwrap();
+    assert_eq!(feed(operator.as_mut(), &[(1, 12, 1)]), [(vec![1, 12], 1)]);
+}
+
+#[test]
+fn rows_of_forgotten_keys_are_dropped_when_taken_back() {
+    for (kind, output) in kinds() {
+        let takes_back = match &kind {
+            NodeKind::Deduplicate(_) => false,
+            NodeKind::TopN(top) => top.input_updating,
+            NodeKind::Over(over) => over.input_updating,
+            _ => true,
+        };
+        if !takes_back {
+            continue;
+        }
+        let mut operator = operator(&kind, output);
+        feed(operator.as_mut(), &[(1, 10, 1)]);
+        operator.on_time(1_000).unwrap();
+        operator.on_time(2_000).unwrap();
+        assert_eq!(feed(operator.as_mut(), &[(1, 10, -1)]), [], "{}", kind.name());
+        assert_eq!(operator.metrics().unmatched_rows, 1, "{}", kind.name());
+        assert_eq!(feed(operator.as_mut(), &[(1, 11, 1)]).len(), 1, "{}", kind.name());
+    }
+}
+
+#[test]
+fn times_of_change_are_restored() {
+    for (kind, output) in kinds() {
+        let mut before = operator(&kind, output);
+        feed(before.as_mut(), &[(1, 10, 1)]);
+        before.on_time(1_000).unwrap();
+        let changes = before.snapshot(Epoch(1)).unwrap().changes.into_iter();
+        let parts = changes.map(|(slot, change)| match change {
+            SlotChange::Replace(rows) => StatePart { slot, batches: vec![rows] },
+            other => panic!("the first snapshot is whole: {other:?}"),
+        });
+        let mut after = operator(&kind, output);
+        after.restore(parts.collect()).unwrap();
+        assert_eq!(after.metrics().state_rows, before.metrics().state_rows);
+        after.on_time(1_099).unwrap();
+        assert_eq!(after.metrics().state_rows, before.metrics().state_rows);
+        after.on_time(1_100).unwrap();
+        assert_eq!(after.metrics().state_rows, 0, "{}", kind.name());
+    }
+}
