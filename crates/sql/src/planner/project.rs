@@ -7,8 +7,8 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchemaRef, ScalarValue};
 use datafusion::logical_expr::Expr as LogicalExpr;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use thalweg_core::Diagnostic;
 use thalweg_plan::{Exchange, Expr, Filter, Input, NodeKind, Project, Properties, StateLifetime, WindowColumns};
 
@@ -16,6 +16,7 @@ use super::expression;
 use super::lower::Lowering;
 use super::processing_time::proctimes;
 use super::relation::{Origin, PendingKind, Relation, WindowPart, position_of, positional_column, positional_schema, projected};
+use super::sink::NotNull;
 use super::span;
 
 impl Lowering<'_> {
@@ -173,6 +174,14 @@ pub(crate) fn positional(schema: &SchemaRef, expr: &LogicalExpr, what: &str) -> 
     Ok(Expr { physical, ..planned })
 }
 
+/// The input column whose values the expression has: it names it, or merely refuses its nulls.
+fn kept_column(expr: &Expr) -> Option<usize> {
+    expr.as_column().or_else(|| {
+        let call = expr.physical.downcast_ref::<ScalarFunctionExpr>().filter(|call| call.name() == NotNull::NAME)?;
+        call.args().first()?.downcast_ref::<PhysicalColumn>().map(PhysicalColumn::index)
+    })
+}
+
 /// Collects the columns of a `Project`.
 #[derive(Default)]
 pub(crate) struct ProjectBuilder {
@@ -241,7 +250,8 @@ impl ProjectBuilder {
 
     /// Adds the node.
     pub(crate) fn add(self, lowering: &mut Lowering, input: usize) -> usize {
-        let mut properties = projected(lowering.properties(input), &self.passed);
+        let kept: Vec<Option<usize>> = self.exprs.iter().map(kept_column).collect();
+        let mut properties = projected(lowering.properties(input), &kept);
         properties.time_attributes.extend(proctimes(&self.exprs));
         let place = self.exprs.iter().fold(None, |found, expr| span::union(found, expr.span));
         let edge = Input { node: input, exchange: Exchange::Forward };

@@ -183,7 +183,7 @@ fn sink_columns(input: &PlannerInput, insert: &Insert, query: &LogicalPlan) -> R
                 let from = Expr::Column(given[position].clone());
                 fitted(input, (insert, position), column, (from, field))
             }
-            None if column.field.is_nullable() => {
+            None if !is_required(insert, column) => {
                 let null = ScalarValue::try_from(column.field.data_type());
                 null.map(|null| Expr::Literal(null, None)).map_err(|error| finding(&error, None))
             }
@@ -254,11 +254,17 @@ fn fitted(
     } else {
         super::zone_cast::cast_between(from, (from_type, to_type), &input.time_zone)
     };
-    if column.field.is_nullable() || !field.is_nullable() {
+    if !is_required(insert, column) || !field.is_nullable() {
         return Ok(value);
     }
     let function = ScalarUDF::from(NotNull::new(format!("column \"{}\" of sink \"{}\"", column.name(), insert.target.name)));
     Ok(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), vec![value])))
+}
+
+/// Whether a null is refused: the column is NOT NULL, as a column of the primary key is for a sink that keeps rows by it.
+fn is_required(insert: &Insert, column: &Column) -> bool {
+    let is_key = || insert.target.primary_key.iter().any(|key| key == column.name());
+    !column.field.is_nullable() || (insert.takes_upserts && is_key())
 }
 
 fn missing_column(target: &TableDefinition, column: &Column, place: Option<Span>) -> Diagnostic {
@@ -303,13 +309,15 @@ fn item_place(query: &ast::Query, position: usize) -> Option<Span> {
 
 /// Passes values on and fails on a null, as Flink's not-null enforcer does.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct NotNull {
+pub(crate) struct NotNull {
     /// Who must not be null, for the message.
     what: String,
     signature: Signature,
 }
 
 impl NotNull {
+    pub(crate) const NAME: &str = "not_null";
+
     fn new(what: String) -> Self {
         NotNull { what, signature: Signature::any(1, Volatility::Immutable) }
     }
@@ -317,7 +325,7 @@ impl NotNull {
 
 impl ScalarUDFImpl for NotNull {
     fn name(&self) -> &str {
-        "not_null"
+        Self::NAME
     }
 
     fn signature(&self) -> &Signature {
