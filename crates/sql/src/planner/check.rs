@@ -12,7 +12,7 @@ use thalweg_core::{Code, Diagnostic, Span};
 
 use super::function_registry::FunctionRegistry;
 use super::window_call::{self, WindowFunction};
-use super::{from_call, group_window, span, unnest, using_join};
+use super::{from_call, group_window, span, subquery, unnest, using_join};
 
 /// Aggregate and window functions of Flink that do not run yet, in upper case.
 const AGGREGATES_NOT_YET: &[&str] = &["ANY_VALUE", "APPROX_COUNT_DISTINCT", "JSON_ARRAYAGG", "JSON_OBJECTAGG", "PERCENTILE"];
@@ -363,6 +363,7 @@ impl Visitor for Check {
             return ControlFlow::Continue(());
         }
         match expr {
+            Expr::AnyOp { .. } | Expr::AllOp { .. } if subquery::is_in(expr) => {}
             Expr::AnyOp { .. } | Expr::AllOp { .. } => {
                 self.not_yet("ANY, SOME or ALL", span::of(expr), "= ANY is IN, <> ALL is NOT IN; others compare with MIN or MAX");
             }

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, ExactNumberInfo, Expr, Function, GroupByExpr, Ident, LimitClause, ObjectName, Query, Select, SelectItem,
-    Spanned, TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
+    AccessExpr, CastKind, DataType, ExactNumberInfo, Expr, Function, GroupByExpr, Ident, LimitClause, ObjectName, Query, Select,
+    SelectItem, Spanned, TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -20,7 +20,8 @@ use super::{from_clause, group_window, interval, set_operation, state_ttl, subqu
 /// - INTERSECT, EXCEPT, UNNEST, USING and NATURAL become calls in FROM, see [`super::from_call`];
 /// - relations that a STATE_TTL hint names become calls in FROM;
 /// - columns of one name in a subquery get numbers;
-/// - `(a, b) IN (SELECT …)` becomes EXISTS;
+/// - `x = ANY (SELECT …)` becomes IN, `(a, b) IN (SELECT …)` becomes EXISTS;
+/// - `GROUP BY (a, b)` is `GROUP BY a, b`, and `GROUP BY ()` groups all rows;
 /// - GROUPING_ID is GROUPING of several columns, and both are BIGINT;
 /// - the values of a VALUES column are of one type;
 /// - FETCH becomes LIMIT.
@@ -72,7 +73,11 @@ impl VisitorMut for Rewrite<'_> {
         from_clause::rewrite(select);
         if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
             let mut unique: Vec<Expr> = vec![];
-            for mut expr in exprs.drain(..) {
+            let parts = |expr| match expr {
+                Expr::Tuple(parts) => parts,
+                other => vec![other],
+            };
+            for mut expr in exprs.drain(..).flat_map(parts) {
                 // A number is a constant here, as in Flink; the binder would take it for the number of a column.
                 if let Expr::Value(ValueWithSpan { value: Value::Number(number, _), span }) = &expr {
                     expr = cast_text(number.clone(), *span, DataType::Int(None));
@@ -87,6 +92,7 @@ impl VisitorMut for Rewrite<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        subquery::rewrite_any(expr);
         subquery::rewrite_row_in(expr);
         ControlFlow::Continue(())
     }
@@ -101,6 +107,7 @@ impl VisitorMut for Rewrite<'_> {
                 *expr = cast_text(number.clone(), place, DataType::Double(ExactNumberInfo::None));
             }
             Expr::Interval(interval) => interval::normalise(interval),
+            Expr::CompoundFieldAccess { access_chain, .. } => access_chain.iter_mut().for_each(name_field),
             Expr::Function(function) if is_grouping(function) => {
                 function.name = ObjectName::from(vec![Ident::with_span(Spanned::span(&function.name), "GROUPING")]);
                 let grouping = Box::new(Expr::Function(function.clone()));
@@ -111,6 +118,14 @@ impl VisitorMut for Rewrite<'_> {
         }
         (self.syntax)(expr);
         ControlFlow::Continue(())
+    }
+}
+
+/// The binder takes the name of a field behind brackets, as in `items[1].price`, only as a text.
+fn name_field(access: &mut AccessExpr) {
+    if let AccessExpr::Dot(Expr::Identifier(name)) = access {
+        let value = Value::SingleQuotedString(name.value.clone());
+        *access = AccessExpr::Dot(Expr::Value(ValueWithSpan { value, span: name.span }));
     }
 }
 

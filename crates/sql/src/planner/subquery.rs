@@ -72,6 +72,25 @@ pub(crate) fn rewrite_row_in(expr: &mut ast::Expr) {
     *expr = ast::Expr::Exists { subquery: Box::new(query), negated: *negated };
 }
 
+/// `x = ANY (SELECT …)` is IN, `x <> ALL (SELECT …)` is NOT IN.
+pub(crate) fn rewrite_any(expr: &mut ast::Expr) {
+    let (left, right, negated) = match expr {
+        ast::Expr::AnyOp { left, compare_op: ast::BinaryOperator::Eq, right, .. } => (left, right, false),
+        ast::Expr::AllOp { left, compare_op: ast::BinaryOperator::NotEq, right } => (left, right, true),
+        _ => return,
+    };
+    if let ast::Expr::Subquery(subquery) = &**right {
+        *expr = ast::Expr::InSubquery { expr: left.clone(), subquery: subquery.clone(), negated };
+    }
+}
+
+/// Whether [`rewrite_any`] makes IN of an expression.
+pub(crate) fn is_in(expr: &ast::Expr) -> bool {
+    let mut rewritten = expr.clone();
+    rewrite_any(&mut rewritten);
+    matches!(rewritten, ast::Expr::InSubquery { .. })
+}
+
 /// Makes the subqueries of a bound plan such that the optimizer's joins mean the same.
 pub(crate) fn prepare(plan: LogicalPlan) -> Result<LogicalPlan> {
     let prepared = plan.transform_up_with_subqueries(|node| {
