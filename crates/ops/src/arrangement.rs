@@ -158,8 +158,9 @@ impl Arrangement {
             let id = match self.find(hash, whole.key(row))? {
                 Some(id) => id,
                 None if weight < 0 => {
-                    let error = (!self.unmatched.is_ignored()).then(|| self.not_there(batch, row));
-                    error.map_or(Ok(()), Err)?;
+                    if !self.unmatched.is_ignored() {
+                        return Err(self.not_there(batch, row));
+                    }
                     self.unmatched.add(1);
                     ids.push(NO_ROW);
                     continue;

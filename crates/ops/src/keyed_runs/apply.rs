@@ -78,12 +78,16 @@ impl KeyedRuns {
         let mut missing = times;
         while missing > 0 {
             let Some(place) = self.find(row, row_hash, compare)? else {
-                let text = (!self.unmatched.is_ignored()).then(|| self.row_text(&compare.columns, row)).unwrap_or_default();
-                let holder = &self.options.holder;
-                return self.unmatched.note(|| {
-                    Error::record(format!("a row is taken back that {holder} does not hold: {text}"))
-                        .with_help("the changes of the input do not fit together: more rows were taken back than came")
-                });
+                if self.unmatched.is_ignored() {
+                    self.unmatched.add(1);
+                    return Ok(());
+                }
+                return Err(Error::record(format!(
+                    "a row is taken back that {} does not hold: {}",
+                    self.options.holder,
+                    self.row_text(&compare.columns, row)
+                ))
+                .with_help("the changes of the input do not fit together: more rows were taken back than came"));
             };
             let held = self.weight(place);
             let taken = held.min(i64::try_from(missing).unwrap_or(i64::MAX));
