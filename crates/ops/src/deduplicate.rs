@@ -15,7 +15,7 @@
 
 use std::collections::BTreeSet;
 
-use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use hashbrown::HashMap;
 use thalweg_core::{Batch, Epoch, EventTime, Result};
@@ -148,8 +148,14 @@ impl DeduplicateOperator {
         let new_ids = self.rows.apply(&kept_batch, &kept_keys)?;
         let (mut ids, mut changes) = (vec![], Changes::default());
         let mut gone = vec![];
+        // Both halves of a change come when the new row comes: the old one may be late for its window by then.
+        let mut watermarks = batch.row_watermarks.as_ref().map(|_| vec![]);
         for (row, id) in kept.into_iter().zip(new_ids) {
             let key = keys.key(row as usize);
+            let halves = 1 + usize::from(self.current.contains_key(key));
+            if let (Some(watermarks), Some(own)) = (&mut watermarks, &batch.row_watermarks) {
+                watermarks.extend(std::iter::repeat_n(own.value(row as usize), halves));
+            }
             let replaced = self.current.insert(key.into(), (times[row as usize], id));
             if let Some((_, old)) = replaced {
                 ids.push(Some(old));
@@ -159,16 +165,17 @@ impl DeduplicateOperator {
             ids.push(Some(id));
             changes.push(1, replaced.is_some());
         }
-        self.emit(&ids, changes, out)?;
+        self.emit(&ids, changes, watermarks, out)?;
         for (id, key) in gone {
             self.rows.remove(id, key);
         }
         self.rows.tidy()
     }
 
-    fn emit(&self, ids: &[Option<RowId>], changes: Changes, out: &mut Output) -> Result<()> {
+    fn emit(&self, ids: &[Option<RowId>], changes: Changes, watermarks: Option<Vec<i64>>, out: &mut Output) -> Result<()> {
         let columns = self.rows.gather(ids, &(0..self.width).collect::<Vec<_>>())?;
         let batch = changes.into_batch(&self.output_schema, columns)?;
+        let batch = Batch { row_watermarks: watermarks.map(Int64Array::from), ..batch };
         for offset in (0..batch.num_rows()).step_by(self.batch_rows) {
             out.push(batch.slice(offset, self.batch_rows.min(batch.num_rows() - offset)));
         }
@@ -200,7 +207,7 @@ impl Operator for DeduplicateOperator {
         let key_columns = self.rows.gather(&ids, &self.node.keys)?;
         let key_columns: Vec<ArrayRef> = key_columns.iter().map(canonical_floats).collect();
         let keys = self.done.encode(&key_columns, ids.len())?;
-        self.emit(&ids, changes, out)?;
+        self.emit(&ids, changes, None, out)?;
         for (row, id) in ids.iter().enumerate() {
             self.done.set(keys.key(row), [1]);
             self.current.remove(keys.key(row));

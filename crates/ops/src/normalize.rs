@@ -7,7 +7,7 @@
 //!
 //! State: an [`Arrangement`] `rows` with the row of each key. A row goes when its key is deleted.
 
-use arrow::array::{Array, ArrayRef, UInt32Array};
+use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
 use arrow::compute::interleave;
 use arrow::datatypes::SchemaRef;
 use hashbrown::HashMap;
@@ -110,6 +110,8 @@ impl Operator for NormalizeOperator {
             key.now = key.before;
         }
         let (mut places, mut changes) = (vec![], Changes::default());
+        // Both halves of a change come when the new row comes: the old one may be late for its window by then.
+        let mut watermarks = batch.row_watermarks.as_ref().map(|_| vec![]);
         for (row, number) in key_of_row.into_iter().enumerate() {
             let key = &mut keys[number];
             let new = (batch.weight(row) > 0).then(|| Held { place: (1, row), hash: hashes[row] });
@@ -121,6 +123,9 @@ impl Operator for NormalizeOperator {
                 if let Some(held) = held {
                     places.push(held.place);
                     changes.push(weight, is_update);
+                    if let (Some(watermarks), Some(own)) = (&mut watermarks, &batch.row_watermarks) {
+                        watermarks.push(own.value(row));
+                    }
                 }
             }
             key.now = new;
@@ -130,7 +135,8 @@ impl Operator for NormalizeOperator {
             let columns: Vec<ArrayRef> = columns
                 .map(|(kept, new)| Ok(interleave(&[kept.as_ref() as &dyn Array, new.as_ref()], &places)?))
                 .collect::<Result<_>>()?;
-            out.push(changes.into_batch(&self.output_schema, columns)?);
+            let batch = changes.into_batch(&self.output_schema, columns)?;
+            out.push(Batch { row_watermarks: watermarks.map(Int64Array::from), ..batch });
         }
         self.settle(&batch, &keys)
     }

@@ -13,6 +13,7 @@ mod float;
 mod sequence;
 mod single;
 mod values;
+mod welford;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array};
 use arrow::buffer::NullBuffer;
@@ -21,6 +22,7 @@ use thalweg_core::{Error, Result};
 use thalweg_plan::{AggregateCall, AggregateFunction};
 
 pub(crate) use values::{ValueCodec, canonical_floats};
+use welford::Welford;
 
 use crate::aggregate::sum::sql_name;
 use collection::Collect;
@@ -299,12 +301,10 @@ pub(crate) fn create(call: &AggregateCall, input: &SchemaRef, updating: bool) ->
     let output = call.output.data_type();
     match call.function {
         AggregateFunction::Count => maker.make(Count, argument),
-        AggregateFunction::Sum
-        | AggregateFunction::Avg
-        | AggregateFunction::StddevPop
-        | AggregateFunction::StddevSamp
-        | AggregateFunction::VarPop
-        | AggregateFunction::VarSamp => match argument {
+        AggregateFunction::StddevPop | AggregateFunction::StddevSamp | AggregateFunction::VarPop | AggregateFunction::VarSamp => {
+            maker.make(Welford::new(call.function, output), argument)
+        }
+        AggregateFunction::Sum | AggregateFunction::Avg => match argument {
             DataType::Float32 | DataType::Float64 => maker.make(FloatNumbers::new(call.function, argument, output), argument),
             _ => maker.make(ExactNumbers::new(&maker.name, call.function, argument, output)?, argument),
         },

@@ -5,6 +5,8 @@
 //! leaves its key without a row from its own time on, as in Flink. So does the old half of an update whose new half did not come
 //! (a filter let only the old one through); that shows with the key's next row or the next checkpoint.
 //!
+//! A NULL in a key is a key like others, as in Flink, where it matches nothing in the other joins.
+//!
 //! Ordering: a left row waits until the watermarks of both inputs have reached its time; rows come out by time, then by arrival.
 //! With LEFT a row without a version, or for whose version the condition is not true, comes padded with nulls.
 //!
@@ -23,8 +25,7 @@ mod versions;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use thalweg_core::{Batch, Epoch, Error, EventTime, Result};
 use thalweg_plan::{JoinKind, TemporalJoin};
@@ -51,7 +52,6 @@ pub(crate) struct TemporalJoinOperator {
     /// The left columns, then the watermark at which a row came.
     left_stored: SchemaRef,
     /// Keys whose null matches nothing.
-    strict_keys: Vec<usize>,
     /// Left rows by the watermark that lets them out.
     waiting: BTreeSet<(i64, RowId)>,
     versions: Versions,
@@ -77,18 +77,17 @@ impl TemporalJoinOperator {
         let mut fields: Vec<_> = left.fields().iter().cloned().collect();
         fields.push(Arc::new(Field::new("came_at", DataType::Int64, false)));
         let left_stored: SchemaRef = Arc::new(Schema::new(fields));
-        let right_keys = node.keys.iter().map(|key| (key.right, key.nulls_match)).collect();
+        let right_keys: Vec<usize> = node.keys.iter().map(|key| key.right).collect();
         Ok(TemporalJoinOperator {
             is_left: node.kind == JoinKind::Left,
             left: Arrangement::unindexed("left", &left_stored, &left_keys)?,
-            strict_keys: node.keys.iter().filter(|key| !key.nulls_match).map(|key| key.left).collect(),
             left_keys,
             left_time: node.left_time,
             left_time_name: left.field(node.left_time).name().clone(),
             left_width: left.fields().len(),
             left_stored,
             waiting: BTreeSet::new(),
-            versions: Versions::new(right, right_keys, node.right_time)?,
+            versions: Versions::new(right, &right_keys, node.right_time)?,
             condition: node.condition.as_ref().map(|condition| PairCondition::new(condition, left, right)).transpose()?,
             output_schema: output,
             batch_rows: context.batch_rows.max(1),
@@ -101,23 +100,17 @@ impl TemporalJoinOperator {
     fn take_in(&mut self, batch: Batch) -> Result<()> {
         let batch = append_only(batch)?;
         let times = event_times(batch.column(self.left_time), &self.left_time_name)?;
-        let can_match = |row: &usize| self.strict_keys.iter().all(|key| !batch.column(*key).is_null(*row));
-        let kept: Vec<usize> = (0..batch.num_rows()).filter(|row| self.is_left || can_match(row)).collect();
         let came_at = |row: usize| {
             let own = batch.row_watermarks.as_ref().map_or(i64::MIN, |watermarks| watermarks.value(row));
             own.max(self.watermark.now().0)
         };
-        let came_at: Vec<i64> = kept.iter().map(|row| came_at(*row)).collect();
-        let rows = match kept.len() == batch.num_rows() {
-            true => batch.rows.clone(),
-            false => take_record_batch(&batch.rows, &UInt32Array::from_iter_values(kept.iter().map(|row| *row as u32)))?,
-        };
-        let mut columns = rows.columns().to_vec();
+        let came_at: Vec<i64> = (0..batch.num_rows()).map(came_at).collect();
+        let mut columns = batch.rows.columns().to_vec();
         columns.push(Arc::new(Int64Array::from(came_at.clone())));
         let rows = Batch::append(RecordBatch::try_new(self.left_stored.clone(), columns)?);
         let keys = self.left.keys_of(&rows.rows)?;
         let ids = self.left.apply(&rows, &keys)?;
-        for ((row, came_at), id) in kept.into_iter().zip(came_at).zip(ids) {
+        for (row, (came_at, id)) in came_at.into_iter().zip(ids).enumerate() {
             self.waiting.insert((times.value(row).max(came_at), id));
         }
         self.left.tidy()
@@ -152,11 +145,7 @@ impl TemporalJoinOperator {
         let times = event_times(&left[self.left_time], &self.left_time_name)?;
         let key_columns: Vec<ArrayRef> = self.left_keys.iter().map(|key| canonical_floats(&left[*key])).collect();
         let keys = self.left.encode_keys(&key_columns, ids.len())?;
-        let version = |row: usize| {
-            let can_match = self.strict_keys.iter().all(|key| !left[*key].is_null(row));
-            let found = self.versions.at(keys.key(row), times.value(row), came_at.value(row));
-            found.filter(|_| can_match)
-        };
+        let version = |row: usize| self.versions.at(keys.key(row), times.value(row), came_at.value(row));
         let mut versions: Vec<Option<RowId>> = (0..ids.len()).map(version).collect();
         self.check_condition(&left, &mut versions)?;
         for (row, id) in ids.iter().enumerate() {

@@ -25,6 +25,8 @@ pub const DEFAULT_MAX_FUTURE_MS: i64 = 86_400_000;
 pub struct WatermarkGenerator {
     time_column: usize,
     expr: Expr,
+    /// Whether all rows carry a watermark.
+    stamps_rows: bool,
     /// Set when the expression is just "the time column minus so much", which needs no evaluation.
     delay_ms: Option<i64>,
     max_future_ms: i64,
@@ -39,6 +41,7 @@ impl WatermarkGenerator {
         WatermarkGenerator {
             time_column: watermark.time_column,
             expr: watermark.expr.clone(),
+            stamps_rows: watermark.stamps_rows,
             delay_ms: fixed_delay_ms(watermark),
             max_future_ms,
             current: EventTime::MIN,
@@ -49,8 +52,8 @@ impl WatermarkGenerator {
 
     /// Takes in the next rows of the partition, of the source's output schema.
     ///
-    /// `wall_now` bounds absurd timestamps; `None` is no bound. The batch has `row_watermarks` only if some row is at,
-    /// behind or 1 ms ahead of the watermark of the rows before it; [`EventTime::MIN`] stands for "none yet" there.
+    /// `wall_now` bounds absurd timestamps; `None` is no bound. Unless all rows are to have one, the batch has `row_watermarks` only if
+    /// some row is at, behind or 1 ms ahead of the watermark of the rows before it; [`EventTime::MIN`] stands for "none yet" there.
     /// # Errors
     /// `Record` when an event time is null or the watermark expression fails on a row.
     pub fn advance(&mut self, rows: RecordBatch, wall_now: Option<EventTime>) -> Result<Batch> {
@@ -78,7 +81,7 @@ impl WatermarkGenerator {
 
         let before = self.current.0;
         let mut running = before;
-        let mut is_any_behind = false;
+        let mut is_any_behind = self.stamps_rows;
         for row in 0..times.len() {
             // A session that the watermark has just closed ends 1 ms ahead of it and would touch a row there.
             is_any_behind |= times.value(row) <= running.saturating_add(1);
@@ -180,7 +183,7 @@ mod tests {
         // The watermark expression is a column of its own, so that tests choose its values freely.
         let data_type = DataType::Timestamp(TimeUnit::Microsecond, None);
         let expr = Expr { physical: Arc::new(Column::new("w", 1)), text: "w".to_string(), data_type, nullable: true, span: None };
-        WatermarkGenerator::new(&Watermark { time_column: 0, expr, idle_timeout_ms: None }, 1_000)
+        WatermarkGenerator::new(&Watermark { time_column: 0, expr, idle_timeout_ms: None, stamps_rows: false }, 1_000)
     }
 
     /// Microseconds of `ts` and `w`.
@@ -259,7 +262,7 @@ mod tests {
             let physical =
                 Arc::new(BinaryExpr::new(Arc::new(Column::new("ts", 0)), SqlOperator::Minus, Arc::new(Literal::new(delay))));
             let expr = Expr { physical, text: String::new(), data_type: data_type.clone(), nullable: true, span: None };
-            let watermark = Watermark { time_column: 0, expr, idle_timeout_ms: None };
+            let watermark = Watermark { time_column: 0, expr, idle_timeout_ms: None, stamps_rows: false };
             let mut fast = WatermarkGenerator::new(&watermark, 0);
             assert_eq!(fast.delay_ms.is_some(), is_fixed);
             let mut slow = WatermarkGenerator { delay_ms: None, ..fast.clone() };

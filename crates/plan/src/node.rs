@@ -107,6 +107,9 @@ pub struct Watermark {
     pub expr: Expr,
     /// `scan.watermark.idle-timeout` or `table.exec.source.idle-timeout`; `None` is never.
     pub idle_timeout_ms: Option<i64>,
+    /// Whether all rows carry the watermark that the rows before them made, also where none of a batch is late: a row on time may
+    /// take back an older one, whose window may have closed.
+    pub stamps_rows: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! SUM, AVG, VAR and STDDEV of integers and decimals.
+//! SUM and AVG of integers and decimals.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use super::{Fold, Problem};
 use crate::aggregate::sum::{DECIMAL_END, decimal_average};
 
 /// Exact whatever the order of the rows. Null without a value. A SUM of integers that does not fit its type is an error, one of
-/// decimals is null, as in Flink. Averages, variances and deviations of integers are cut towards zero.
+/// decimals is null, as in Flink. Averages of integers are cut towards zero.
 ///
-/// State: the sum and the sum of squares as Decimal128(38, 0), null once it left 128 bits, and the number of values.
+/// State: the sum as Decimal128(38, 0), null once it left 128 bits, and the number of values.
 pub(super) struct ExactNumbers {
     function: AggregateFunction,
     output: DataType,
@@ -24,14 +24,12 @@ pub(super) struct ExactNumbers {
 pub(super) struct Sums {
     /// `None` once it left 128 bits.
     sum: Option<i128>,
-    /// Kept for VAR and STDDEV only.
-    squares: Option<i128>,
     count: i64,
 }
 
 impl Default for Sums {
     fn default() -> Self {
-        Sums { sum: Some(0), squares: Some(0), count: 0 }
+        Sums { sum: Some(0), count: 0 }
     }
 }
 
@@ -56,26 +54,15 @@ impl ExactNumbers {
         Ok(ExactNumbers { function, output: output.clone(), scale })
     }
 
-    fn has_squares(&self) -> bool {
-        !matches!(self.function, AggregateFunction::Sum | AggregateFunction::Avg)
-    }
-
     /// The result of a group that has values, unscaled; `None` when it leaves 128 bits.
     fn result(&self, state: &Sums) -> Option<i128> {
         let (sum, count) = (state.sum?, i128::from(state.count));
         match (self.function, &self.output) {
-            (AggregateFunction::Sum, _) => Some(sum),
             (AggregateFunction::Avg, DataType::Decimal128(_, output_scale)) => {
                 decimal_average(sum, state.count, (output_scale - self.scale).unsigned_abs())
             }
             (AggregateFunction::Avg, _) => sum.checked_div(count),
-            (function, _) => {
-                let around_mean = state.squares?.checked_sub(sum.checked_mul(sum)?.checked_div(count)?)?;
-                let is_sample = matches!(function, AggregateFunction::VarSamp | AggregateFunction::StddevSamp);
-                let variance = around_mean.checked_div(if is_sample { count - 1 } else { count })?;
-                let is_deviation = matches!(function, AggregateFunction::StddevPop | AggregateFunction::StddevSamp);
-                Some(if is_deviation { i128::try_from(variance.max(0).unsigned_abs().isqrt()).ok()? } else { variance })
-            }
+            _ => Some(sum),
         }
     }
 
@@ -111,9 +98,6 @@ impl Fold for ExactNumbers {
         let value = values[row];
         let times = |value: i128| value.checked_mul(i128::from(weight));
         state.sum = state.sum.and_then(|sum| sum.checked_add(times(value)?));
-        if self.has_squares() {
-            state.squares = state.squares.and_then(|squares| squares.checked_add(times(value.checked_mul(value)?)?));
-        }
         state.count = state.count.checked_add(weight).ok_or(Problem::Overflow)?;
         match state.count {
             count if count < 0 => Err(Problem::NotThere),
@@ -127,8 +111,7 @@ impl Fold for ExactNumbers {
     }
 
     fn push_result(&self, state: &Sums, results: &mut Vec<Option<i128>>) -> Result<(), Problem> {
-        let is_sample = matches!(self.function, AggregateFunction::VarSamp | AggregateFunction::StddevSamp);
-        if state.count == 0 || (is_sample && state.count == 1) {
+        if state.count == 0 {
             results.push(None);
             return Ok(());
         }
@@ -151,39 +134,21 @@ impl Fold for ExactNumbers {
 
     fn state_fields(&self) -> Vec<Field> {
         let sum = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
-        let mut fields = vec![Field::new("sum", sum.clone(), true), Field::new("count", DataType::Int64, false)];
-        if self.has_squares() {
-            fields.push(Field::new("squares", sum, true));
-        }
-        fields
+        vec![Field::new("sum", sum, true), Field::new("count", DataType::Int64, false)]
     }
 
     fn write(&self, states: &[&Sums]) -> Result<Vec<ArrayRef>> {
-        let sums = |sum: fn(&Sums) -> Option<i128>| -> ArrayRef {
-            let data_type = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
-            Arc::new(Decimal128Array::from_iter(states.iter().map(|state| sum(state))).with_data_type(data_type))
-        };
+        let sum = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
+        let sums = Decimal128Array::from_iter(states.iter().map(|state| state.sum)).with_data_type(sum);
         let counts: ArrayRef = Arc::new(Int64Array::from_iter_values(states.iter().map(|state| state.count)));
-        let mut columns = vec![sums(|state| state.sum), counts];
-        if self.has_squares() {
-            columns.push(sums(|state| state.squares));
-        }
-        Ok(columns)
+        Ok(vec![Arc::new(sums), counts])
     }
 
     fn read(&self, columns: &[ArrayRef]) -> Result<Vec<Sums>> {
         let counts = columns[1].as_primitive::<Int64Type>();
-        let sum = |column: usize, row: usize| {
-            let sums = columns[column].as_primitive::<Decimal128Type>();
-            sums.is_valid(row).then(|| sums.value(row))
-        };
-        Ok((0..counts.len())
-            .map(|row| Sums {
-                sum: sum(0, row),
-                squares: if self.has_squares() { sum(2, row) } else { Some(0) },
-                count: counts.value(row),
-            })
-            .collect())
+        let sums = columns[0].as_primitive::<Decimal128Type>();
+        let sum = |row: usize| sums.is_valid(row).then(|| sums.value(row));
+        Ok((0..counts.len()).map(|row| Sums { sum: sum(row), count: counts.value(row) }).collect())
     }
 
     fn heap_bytes(&self, _state: &Sums) -> usize {

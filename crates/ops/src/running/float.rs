@@ -1,4 +1,4 @@
-//! SUM, AVG, VAR and STDDEV of FLOAT and DOUBLE.
+//! SUM and AVG of FLOAT and DOUBLE.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::{Fold, Problem};
 /// Additions happen in order of arrival and round each time, as in Flink, so the last digits depend on that order. NaN and the
 /// infinities are counted beside the sum: taken back, they are gone. A SUM of FLOAT is rounded to FLOAT after each addition.
 ///
-/// State: sum and sum of squares of the finite values as Float64; the numbers of finite values, NaNs, infinities of each sign.
+/// State: the sum of the finite values as Float64; the numbers of finite values, NaNs, infinities of each sign.
 pub(super) struct FloatNumbers {
     function: AggregateFunction,
     rounds_to_single: bool,
@@ -23,7 +23,6 @@ pub(super) struct FloatNumbers {
 #[derive(Default)]
 pub(super) struct FloatSums {
     sum: f64,
-    squares: f64,
     finite: i64,
     nan: i64,
     positive: i64,
@@ -87,31 +86,19 @@ impl Fold for FloatNumbers {
             let times = weight as f64;
             let sum = state.sum + value * times;
             state.sum = if self.rounds_to_single { f64::from(sum as f32) } else { sum };
-            state.squares += value * value * times;
         }
         if state.finite == 0 {
             // No rounding error outlives its values.
-            (state.sum, state.squares) = (0.0, 0.0);
+            state.sum = 0.0;
         }
         Ok(())
     }
 
     fn push_result(&self, state: &FloatSums, results: &mut Vec<Option<f64>>) -> Result<(), Problem> {
         let (count, total) = (state.count() as f64, state.total());
-        // A group that has left the finite numbers has no finite variance either.
-        let around_mean = || match state.squares - total * total / count {
-            _ if !total.is_finite() => f64::NAN,
-            // Rounding alone.
-            negative if negative < 0.0 => 0.0,
-            value => value,
-        };
         let result = match (self.function, state.count()) {
-            (_, 0) | (AggregateFunction::VarSamp | AggregateFunction::StddevSamp, 1) => None,
+            (_, 0) => None,
             (AggregateFunction::Avg, _) => Some(total / count),
-            (AggregateFunction::VarPop, _) => Some(around_mean() / count),
-            (AggregateFunction::StddevPop, _) => Some((around_mean() / count).sqrt()),
-            (AggregateFunction::VarSamp, _) => Some(around_mean() / (count - 1.0)),
-            (AggregateFunction::StddevSamp, _) => Some((around_mean() / (count - 1.0)).sqrt()),
             _ => Some(total),
         };
         results.push(result);
@@ -125,7 +112,7 @@ impl Fold for FloatNumbers {
     fn state_fields(&self) -> Vec<Field> {
         let float = |name: &str| Field::new(name, DataType::Float64, false);
         let count = |name: &str| Field::new(name, DataType::Int64, false);
-        vec![float("sum"), float("squares"), count("finite"), count("nan"), count("positive"), count("negative")]
+        vec![float("sum"), count("finite"), count("nan"), count("positive"), count("negative")]
     }
 
     fn write(&self, states: &[&FloatSums]) -> Result<Vec<ArrayRef>> {
@@ -137,7 +124,6 @@ impl Fold for FloatNumbers {
         };
         Ok(vec![
             floats(|state| state.sum),
-            floats(|state| state.squares),
             counts(|state| state.finite),
             counts(|state| state.nan),
             counts(|state| state.positive),
@@ -151,11 +137,10 @@ impl Fold for FloatNumbers {
         Ok((0..columns[0].len())
             .map(|row| FloatSums {
                 sum: float(0, row),
-                squares: float(1, row),
-                finite: count(2, row),
-                nan: count(3, row),
-                positive: count(4, row),
-                negative: count(5, row),
+                finite: count(1, row),
+                nan: count(2, row),
+                positive: count(3, row),
+                negative: count(4, row),
             })
             .collect())
     }

@@ -102,7 +102,7 @@ fn generator() -> WatermarkGenerator {
         nullable: false,
         span: None,
     };
-    WatermarkGenerator::new(&Watermark { time_column: 0, expr, idle_timeout_ms: None }, 0)
+    WatermarkGenerator::new(&Watermark { time_column: 0, expr, idle_timeout_ms: None, stamps_rows: false }, 0)
 }
 
 /// What is stored of one lane's operator.

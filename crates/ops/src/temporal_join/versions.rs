@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use hashbrown::HashMap;
@@ -26,7 +26,6 @@ pub(super) struct Versions {
     rows: Arrangement,
     stored: SchemaRef,
     width: usize,
-    strict_keys: Vec<usize>,
     time_column: usize,
     time_name: String,
     /// By time. Never empty.
@@ -39,17 +38,14 @@ pub(super) struct Versions {
 }
 
 impl Versions {
-    /// `keys`: the key columns, and whether a null is a key like others.
-    pub(super) fn new(input: &SchemaRef, keys: Vec<(usize, bool)>, time_column: usize) -> Result<Self> {
+    pub(super) fn new(input: &SchemaRef, keys: &[usize], time_column: usize) -> Result<Self> {
         let mut fields: Vec<_> = input.fields().iter().cloned().collect();
         fields.push(Arc::new(Field::new("is_deletion", DataType::Boolean, false)));
         let stored: SchemaRef = Arc::new(Schema::new(fields));
-        let columns: Vec<usize> = keys.iter().map(|(column, _)| *column).collect();
         Ok(Versions {
-            rows: Arrangement::unindexed("right", &stored, &columns)?,
+            rows: Arrangement::unindexed("right", &stored, keys)?,
             stored,
             width: input.fields().len(),
-            strict_keys: keys.iter().filter(|(_, nulls_match)| !nulls_match).map(|(column, _)| *column).collect(),
             time_column,
             time_name: input.field(time_column).name().clone(),
             of_key: HashMap::new(),
@@ -65,9 +61,6 @@ impl Versions {
     pub(super) fn take_in(&mut self, batch: Batch) -> Result<()> {
         let batch = without_zeros(batch)?;
         event_times(batch.column(self.time_column), &self.time_name)?;
-        let can_match = |row: usize| self.strict_keys.iter().all(|key| !batch.column(*key).is_null(row));
-        let mask: BooleanArray = (0..batch.num_rows()).map(|row| Some(can_match(row))).collect();
-        let batch = if mask.true_count() == batch.num_rows() { batch } else { batch.filter(&mask)? };
         if batch.weights.is_none() && self.open.is_empty() {
             return self.add(&batch.rows, &vec![false; batch.num_rows()]);
         }

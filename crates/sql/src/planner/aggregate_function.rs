@@ -74,16 +74,12 @@ impl PlannedAggregate {
                 number if number.is_numeric() => Ok(number.clone()),
                 _ => Err("a number"),
             },
-            AggregateFunction::Avg => match argument {
-                DataType::Decimal128(_, scale) => Ok(DataType::Decimal128(38, (*scale).max(6))),
-                number if number.is_numeric() => Ok(number.clone()),
-                _ => Err("a number"),
-            },
-            AggregateFunction::StddevPop
+            AggregateFunction::Avg
+            | AggregateFunction::StddevPop
             | AggregateFunction::StddevSamp
             | AggregateFunction::VarPop
             | AggregateFunction::VarSamp => match argument {
-                DataType::Decimal128(..) => Err("an integer, FLOAT or DOUBLE: cast it"),
+                DataType::Decimal128(_, scale) => Ok(DataType::Decimal128(38, (*scale).max(6))),
                 number if number.is_numeric() => Ok(number.clone()),
                 _ => Err("a number"),
             },

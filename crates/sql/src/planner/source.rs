@@ -272,6 +272,6 @@ impl<'a> TableScan<'a> {
         let own_timeout_ms = own_timeout.map(|timeout| i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX));
         // Zero is Flink's word for never.
         let idle_timeout_ms = own_timeout_ms.or(self.input.idle_timeout_ms).filter(|ms| *ms > 0);
-        Ok(Some(Watermark { time_column, expr, idle_timeout_ms }))
+        Ok(Some(Watermark { time_column, expr, idle_timeout_ms, stamps_rows: false }))
     }
 }

@@ -109,7 +109,7 @@ pub(crate) fn plan(mut call: FromCall) -> Result<LogicalPlan> {
     }
     if keep_empty {
         return Err(refuse(
-            Diagnostic::error(Code::NOT_IN_FLINK, "LEFT JOIN UNNEST takes no condition but ON TRUE")
+            Diagnostic::error(Code::NOT_YET, "LEFT JOIN UNNEST with another condition than ON TRUE does not run yet")
                 .label_opt(call.place_of(&condition), "another condition")
                 .help("unnest in a subquery and join its rows, or put the condition into WHERE"),
         ));

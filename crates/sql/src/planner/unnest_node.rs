@@ -34,16 +34,18 @@ pub(crate) struct UnnestNode {
 
 /// The columns that the elements of a collection have; `None` if it is none.
 pub(crate) fn element_fields(collection: &Field, call: &UnnestCall) -> Option<Vec<FieldRef>> {
+    // An alias without names is also the name of a single element, as in Flink.
+    let element = call.alias.as_deref().filter(|_| call.names.is_empty()).unwrap_or("EXPR$0");
     let nullable = |name: &str, field: &FieldRef| Arc::new(field.as_ref().clone().with_name(name).with_nullable(true));
     let mut fields: Vec<FieldRef> = match collection.data_type() {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => match item.data_type() {
             DataType::Struct(fields) => fields.iter().map(|field| nullable(field.name(), field)).collect(),
-            _ => vec![nullable("EXPR$0", item)],
+            _ => vec![nullable(element, item)],
         },
         DataType::Map(entries, _) => match entries.data_type() {
             DataType::Struct(pair) if pair.len() == 2 && is_multiset(collection) => match pair[0].data_type() {
                 DataType::Struct(fields) => fields.iter().map(|field| nullable(field.name(), field)).collect(),
-                _ => vec![nullable("EXPR$0", &pair[0])],
+                _ => vec![nullable(element, &pair[0])],
             },
             DataType::Struct(pair) if pair.len() == 2 => vec![nullable("KEY", &pair[0]), nullable("VALUE", &pair[1])],
             _ => return None,

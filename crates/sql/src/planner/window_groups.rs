@@ -15,8 +15,8 @@ use datafusion::logical_expr::expr::AggregateFunction as LogicalCall;
 use datafusion::logical_expr::{Aggregate, Expr as LogicalExpr};
 use thalweg_core::{Diagnostic, Span};
 use thalweg_plan::{
-    AggregateFunction, GroupAggregate, Input, NodeKind, Properties, StateLifetime, TimeAttribute, TimeKind, WindowBounds,
-    WindowColumns,
+    AggregateFunction, GroupAggregate, Input, NodeKind, Properties, SourceNode, StateLifetime, TimeAttribute, TimeKind,
+    WindowBounds, WindowColumns,
 };
 
 use super::aggregate_function;
@@ -60,6 +60,15 @@ impl Lowering<'_> {
         (self.time_kind(relation.node, time) == Some(TimeKind::Event)).then_some(WindowBounds { start, end, time })
     }
 
+    /// Lets the rows of all sources below a node carry watermarks: of rows that are taken back it must be known whether they are late.
+    fn stamp_sources(&mut self, node: usize) {
+        if let NodeKind::Source(SourceNode { watermark: Some(watermark), .. }) = &mut self.plan.nodes[node].kind {
+            watermark.stamps_rows = true;
+        }
+        let inputs: Vec<usize> = self.plan.nodes[node].inputs.iter().map(|input| input.node).collect();
+        inputs.into_iter().for_each(|input| self.stamp_sources(input));
+    }
+
     /// A grouping whose groups are complete when the watermark reaches `window_time`. The bounds of the window are among the keys.
     pub(crate) fn groups_of_windows(
         &mut self,
@@ -68,6 +77,9 @@ impl Lowering<'_> {
         aggregate: &Aggregate,
         (length_ms, place): (i64, Option<Span>),
     ) -> Result<Relation, Diagnostic> {
+        if self.properties(relation.node).updating {
+            self.stamp_sources(relation.node);
+        }
         let mut inputs = InputColumns::new(relation, aggregate);
         let mut keys = vec![];
         for group in &aggregate.group_expr {
