@@ -20,11 +20,12 @@ pub const WEIGHT_NAME: &str = "weight";
 /// made. Absent means that every row was more than 1 ms ahead of its partition's watermark when it was read: so none can be late,
 /// nor touch a session that the watermark had closed.
 /// Sources set it only for batches that hold a row at, behind or 1 ms ahead of the running watermark; that is what makes lateness
-/// independent of how rows are cut into batches while the common path stays vectorised.
+/// independent of how rows are cut into batches while the common path stays vectorised. Where an on-time row may take back one that
+/// is late by then, they set it for all.
 ///
-/// `updates` is for the edge alone: true for the two halves of a change of one row, the old one taken back and the new one.
-/// Absent means false for all. No operator decides anything by it; each merely keeps it on the rows that it passes on. So an
-/// update of which a filter lets only one half through is still shown as `-U` or `+U`, as in Flink.
+/// `updates` is true for the two halves of a change of one row, the old one taken back and the new one. Absent means false for all.
+/// It is for the edge, and for a temporal join, where the old half of a change ends no version; all others merely keep it on the rows
+/// that they pass on. So an update of which a filter lets only one half through is still shown as `-U` or `+U`, as in Flink.
 ///
 /// Invariant: `weights`, `row_watermarks` and `updates`, where present, have `rows.num_rows()` entries and no nulls.
 #[derive(Clone, Debug)]
