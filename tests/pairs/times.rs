@@ -344,7 +344,8 @@ fn relation(dice: &mut Dice, theme: Theme, themes: &[Theme]) -> Relation {
                 flink: format!("SELECT a.k, b.v, a.s FROM l AS a {kind} versions FOR SYSTEM_TIME AS OF a.at AS b ON a.k = b.k"),
                 batch: format!(
                     "SELECT a.k, b.v, a.s FROM l AS a {kind} (SELECT *, LEAD(at_ms) OVER (PARTITION BY k ORDER BY at_ms) AS until \
-                     FROM r) AS b ON a.k IS NOT DISTINCT FROM b.k AND a.at_ms >= b.at_ms AND (b.until IS NULL OR a.at_ms < b.until)"
+                     FROM r) AS b ON (a.k = b.k OR a.k IS NULL AND b.k IS NULL) \
+                     AND a.at_ms >= b.at_ms AND (b.until IS NULL OR a.at_ms < b.until)"
                 ),
                 windowed: false,
                 append_only: true,
