@@ -21,7 +21,7 @@ use super::{from_clause, group_window, interval, set_operation, state_ttl, subqu
 /// - relations that a STATE_TTL hint names become calls in FROM;
 /// - columns of one name in a subquery get numbers;
 /// - `x = ANY (SELECT …)` becomes IN, `(a, b) IN (SELECT …)` becomes EXISTS;
-/// - `GROUP BY (a, b)` is `GROUP BY a, b`, and `GROUP BY ()` groups all rows;
+/// - `GROUP BY (a, b)` is `GROUP BY a, b`, `GROUP BY ()` groups all rows, ROLLUP and CUBE of such groups are GROUPING SETS;
 /// - GROUPING_ID is GROUPING of several columns, and both are BIGINT;
 /// - the values of a VALUES column are of one type;
 /// - FETCH becomes LIMIT.
@@ -82,6 +82,7 @@ impl VisitorMut for Rewrite<'_> {
                 if let Expr::Value(ValueWithSpan { value: Value::Number(number, _), span }) = &expr {
                     expr = cast_text(number.clone(), *span, DataType::Int(None));
                 }
+                expr = spelt_out(expr);
                 if !unique.contains(&expr) {
                     unique.push(expr);
                 }
@@ -118,6 +119,24 @@ impl VisitorMut for Rewrite<'_> {
         }
         (self.syntax)(expr);
         ControlFlow::Continue(())
+    }
+}
+
+/// ROLLUP and CUBE of groups of columns, which the binder does not take, as GROUPING SETS.
+fn spelt_out(expr: Expr) -> Expr {
+    let is_of_groups = |parts: &[Vec<Expr>]| parts.iter().any(|part| part.len() != 1);
+    match expr {
+        Expr::Rollup(parts) if is_of_groups(&parts) => {
+            Expr::GroupingSets((0..=parts.len()).rev().map(|count| parts[..count].concat()).collect())
+        }
+        // More would be too many groupings in any case.
+        Expr::Cube(parts) if is_of_groups(&parts) && parts.len() <= 12 => {
+            let set = |chosen: usize| -> Vec<Expr> {
+                (0..parts.len()).filter(|part| chosen & (1 << part) != 0).flat_map(|part| parts[part].clone()).collect()
+            };
+            Expr::GroupingSets((0..1_usize << parts.len()).rev().map(set).collect())
+        }
+        other => other,
     }
 }
 
