@@ -5,10 +5,11 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, DFSchemaRef, Result};
+use datafusion::common::{DFSchema, DFSchemaRef, ExprSchema, Result};
+use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Subquery, cast};
 use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
@@ -73,6 +74,7 @@ pub(crate) fn analyse(plan: LogicalPlan) -> Result<LogicalPlan> {
     let analyzer = Analyzer::with_rules(vec![
         Arc::new(ResolveGroupingFunction::new()),
         Arc::new(NarrowLiterals),
+        Arc::new(OuterTypes),
         Arc::new(TypeCoercion::new()),
         Arc::new(PlainTexts),
         Arc::new(CommonTypes),
@@ -110,6 +112,59 @@ impl AnalyzerRule for NarrowLiterals {
     fn name(&self) -> &str {
         "narrow_literals"
     }
+}
+
+/// Gives the columns of the row around, in a subquery, the types that they have there: [`NarrowLiterals`] may have changed them.
+#[derive(Debug)]
+struct OuterTypes;
+
+impl AnalyzerRule for OuterTypes {
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let rewritten = plan.transform_down_with_subqueries(|node| {
+            let mut around = DFSchema::empty();
+            for input in node.inputs() {
+                around.merge(input.schema());
+            }
+            node.map_expressions(|expr| {
+                expr.transform_down(|part| {
+                    Ok(match part {
+                        Expr::ScalarSubquery(subquery) => Transformed::yes(Expr::ScalarSubquery(with_outer(subquery, &around)?)),
+                        Expr::Exists(exists) => Transformed::yes(Expr::Exists(Exists {
+                            subquery: with_outer(exists.subquery, &around)?,
+                            negated: exists.negated,
+                        })),
+                        Expr::InSubquery(one) => {
+                            Transformed::yes(Expr::InSubquery(InSubquery { subquery: with_outer(one.subquery, &around)?, ..one }))
+                        }
+                        other => Transformed::no(other),
+                    })
+                })
+            })
+        })?;
+        Ok(rewritten.data)
+    }
+
+    fn name(&self) -> &str {
+        "outer_types"
+    }
+}
+
+fn with_outer(subquery: Subquery, around: &DFSchema) -> Result<Subquery> {
+    let retyped = |expr: Expr| {
+        let done = expr.transform(|part| {
+            Ok(match part {
+                Expr::OuterReferenceColumn(field, column) => {
+                    let field = around.field_from_column(&column).cloned().unwrap_or(field);
+                    Transformed::yes(Expr::OuterReferenceColumn(field, column))
+                }
+                other => Transformed::no(other),
+            })
+        });
+        done.map(|done| done.data)
+    };
+    let plan = Arc::unwrap_or_clone(subquery.subquery).transform_up(|node| rewrite_expressions(node, retyped))?.data;
+    let outer_ref_columns = subquery.outer_ref_columns.into_iter().map(retyped).collect::<Result<_>>()?;
+    Ok(Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: subquery.spans })
 }
 
 /// Functions that give a view of a text give a text: the engine's columns are Utf8 and Binary.

@@ -319,6 +319,10 @@ fn rank_filter(filter: &Filter) -> Option<RankFilter<'_>> {
     }
     // Without an end every row is numbered.
     let end = end?.max(0);
+    // No row has a number in an empty range: the condition stays as it is.
+    if start > end {
+        return None;
+    }
     let range = RankRange { start: start.max(1).unsigned_abs(), end: Some(end.unsigned_abs()) };
     Some(RankFilter { window, function, params, range, rest })
 }
