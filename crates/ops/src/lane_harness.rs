@@ -1,21 +1,17 @@
 //! A little runtime for tests: one operator in several lanes behind exchanges, with checkpoints and restarts.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType, UInt16Type};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use thalweg_core::{Batch, Epoch, EventTime, LaneId, key_groups_of_lane};
 use thalweg_plan::{Node, NodeKind, OperatorId, Properties};
-use thalweg_state::{SlotChange, SlotId, StatePart};
+use thalweg_state::StatePart;
 
+use crate::test_lanes::Store;
 use crate::{Operator, OperatorContext, Output, build, partition_by_lane};
 
 pub(crate) const BATCH_ROWS: usize = 3;
-
-/// What is stored of one lane's operator.
-type Store = BTreeMap<SlotId, Vec<RecordBatch>>;
 
 pub(crate) struct Lanes {
     node: Node,
@@ -59,7 +55,7 @@ impl Lanes {
             build(&self.node, &self.inputs, &context).unwrap()
         };
         self.operators = (0..lanes).map(operator).collect();
-        self.stores = vec![Store::new(); lanes as usize];
+        self.stores = vec![Store::default(); lanes as usize];
     }
 
     pub(crate) fn batch(&mut self, port: usize, batch: &Batch) {
@@ -105,17 +101,7 @@ impl Lanes {
 
     fn checkpoint(&mut self) {
         for (operator, store) in self.operators.iter_mut().zip(&mut self.stores) {
-            for (slot, change) in operator.snapshot(Epoch(1)).unwrap().changes {
-                match change {
-                    SlotChange::Replace(batch) => {
-                        store.insert(slot, vec![batch]);
-                    }
-                    SlotChange::Merge(batch) => store.get_mut(&slot).expect("a merge follows a replace").push(batch),
-                    SlotChange::Drop => {
-                        store.remove(&slot).expect("what is dropped was stored");
-                    }
-                }
-            }
+            store.apply(operator.snapshot(Epoch(1)).unwrap());
         }
     }
 
@@ -135,22 +121,12 @@ impl Lanes {
         let is_rescaled = lanes as usize != self.operators.len();
         self.start(lanes);
         for lane in 0..lanes as usize {
-            let groups = key_groups_of_lane(lane as u32, lanes);
-            let reduce = |batch: &RecordBatch| {
-                let mask = batch.column(0).as_primitive::<UInt16Type>().iter().map(|group| group.map(|g| groups.contains(&g)));
-                filter_record_batch(batch, &mask.collect()).unwrap()
-            };
+            let mut parts: Vec<StatePart> = stores.iter().flat_map(|store| store.parts(lane as u32, lanes)).collect();
             // As the store gives them: slot by slot, lane by lane, without what is empty.
-            let mut slots: Vec<(&SlotId, usize, &Vec<RecordBatch>)> = vec![];
-            for (number, store) in stores.iter().enumerate() {
-                slots.extend(store.iter().map(|(slot, batches)| (slot, number, batches)));
-            }
-            slots.sort_by_key(|(slot, number, _)| (*slot, *number));
-            let parts = slots.into_iter().filter_map(|(slot, _, batches)| {
-                let batches: Vec<RecordBatch> = batches.iter().map(reduce).filter(|batch| batch.num_rows() > 0).collect();
-                (!batches.is_empty()).then(|| StatePart { slot: slot.clone(), batches })
-            });
-            self.operators[lane].restore(parts.collect()).unwrap();
+            parts.iter_mut().for_each(|part| part.batches.retain(|batch| batch.num_rows() > 0));
+            parts.retain(|part| !part.batches.is_empty());
+            parts.sort_by(|one, other| one.slot.cmp(&other.slot));
+            self.operators[lane].restore(parts).unwrap();
             if is_rescaled {
                 self.operators[lane].mark_all_dirty();
             } else {
@@ -178,9 +154,17 @@ impl Lanes {
 
     /// The names of the slots in the stores, but for that of the watermark.
     pub(crate) fn slots(&self) -> Vec<String> {
-        let slots = self.stores.iter().flat_map(|store| store.keys().map(|slot| slot.0.clone()));
-        slots.filter(|slot| slot != "watermark").collect()
+        self.stores.iter().flat_map(Store::names).filter(|slot| *slot != "watermark").map(str::to_string).collect()
     }
+}
+
+/// What happens behind a row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Then {
+    Nothing,
+    Cut,
+    Watermark,
+    Restart(u32),
 }
 
 /// One source partition: makes watermarks as sources do.

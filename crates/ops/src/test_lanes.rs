@@ -10,13 +10,15 @@ use thalweg_state::{SlotChange, SlotId, StateDelta, StatePart};
 use crate::{Operator, OperatorContext, Output, partition_by_lane};
 
 /// What a store gives back of one lane: of each slot the last Replace and the Merges behind it.
-#[derive(Default)]
-struct Store {
+#[derive(Clone, Default)]
+pub(crate) struct Store {
     slots: BTreeMap<SlotId, Vec<RecordBatch>>,
 }
 
 impl Store {
-    fn apply(&mut self, delta: StateDelta) {
+    /// # Panics
+    /// When a slot is merged into or dropped that is not there.
+    pub(crate) fn apply(&mut self, delta: StateDelta) {
         for (slot, change) in delta.changes {
             match change {
                 SlotChange::Replace(rows) => drop(self.slots.insert(slot, vec![rows])),
@@ -27,7 +29,7 @@ impl Store {
     }
 
     /// The rows of the key groups that lane `lane` of `lanes` owns.
-    fn parts(&self, lane: u32, lanes: u32) -> Vec<StatePart> {
+    pub(crate) fn parts(&self, lane: u32, lanes: u32) -> Vec<StatePart> {
         let own = |rows: &RecordBatch| {
             let groups = rows.column(0).as_primitive::<UInt16Type>();
             let own: BooleanArray = groups.values().iter().map(|group| Some(lane_of_key_group(*group, lanes) == lane)).collect();
@@ -37,6 +39,12 @@ impl Store {
             .iter()
             .map(|(slot, batches)| StatePart { slot: slot.clone(), batches: batches.iter().map(own).collect() })
             .collect()
+    }
+}
+
+impl Store {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.slots.keys().map(|slot| slot.0.as_str())
     }
 }
 
@@ -127,7 +135,7 @@ impl<'a> Lanes<'a> {
 
     /// Slots in the store.
     pub(crate) fn slots(&self) -> Vec<String> {
-        self.stores.iter().flat_map(|store| store.slots.keys().map(|slot| slot.0.clone())).collect()
+        self.stores.iter().flat_map(Store::names).map(str::to_string).collect()
     }
 }
 

@@ -289,21 +289,17 @@ impl Body {
     pub fn report_metrics(&self) {
         let mut state_bytes = 0;
         let mut late: BTreeMap<String, u64> = BTreeMap::new();
-        let unmatched: Vec<(String, u64)> = self
-            .nodes
-            .iter()
-            .filter_map(|node| match &node.work {
-                Work::Operator(operator) => Some((node.id.clone(), operator.metrics().unmatched_rows)),
-                _ => None,
-            })
-            .filter(|(_, rows)| *rows > 0)
-            .collect();
+        let mut unmatched = vec![];
         let operators = self.nodes.iter().filter_map(|node| match &node.work {
-            Work::Operator(operator) => Some((operator.metrics(), &node.sources)),
+            Work::Operator(operator) => Some((operator.metrics(), Some(&node.id), &node.sources)),
             _ => None,
         });
-        let locals = self.routes.iter().filter_map(|route| Some((route.local.as_ref()?.metrics(), &route.sources)));
-        for (metrics, sources) in operators.chain(locals) {
+        // Before an exchange nothing is kept, so nothing can be missing there.
+        let locals = self.routes.iter().filter_map(|route| Some((route.local.as_ref()?.metrics(), None, &route.sources)));
+        for (metrics, id, sources) in operators.chain(locals) {
+            if let Some(id) = id.filter(|_| metrics.unmatched_rows > 0) {
+                unmatched.push((id.clone(), metrics.unmatched_rows));
+            }
             state_bytes += metrics.state_bytes;
             if metrics.late_rows > 0 {
                 *late.entry(sources.clone()).or_default() += metrics.late_rows;

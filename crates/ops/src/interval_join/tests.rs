@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use thalweg_core::EventTime;
 use thalweg_plan::{Expr, IntervalJoin, JoinKey, JoinKind, NodeKind};
 
-use crate::lane_harness::{Lanes, Partition, rows_of, schema_of, values_of};
+use crate::lane_harness::{Lanes, Partition, Then, rows_of, schema_of, values_of};
 
 type Values = Vec<Option<i64>>;
 
@@ -22,14 +22,6 @@ struct Row {
     key: Option<i64>,
     value: i64,
     then: Then,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Then {
-    Nothing,
-    Cut,
-    Watermark,
-    Restart(u32),
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -1,11 +1,9 @@
 //! Sessions behind an exchange, against plain Rust.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType, UInt16Type};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use datafusion::physical_expr::expressions::Column;
 use proptest::prelude::*;
 use thalweg_core::{Batch, Epoch, ErrorKind, EventTime, LaneId, key_groups_of_lane};
@@ -13,8 +11,9 @@ use thalweg_plan::{
     AggregateCall, AggregateFunction, Expr, Node, NodeKind, OperatorId, Properties, Session, SessionWindow, TimeZoneRule,
     Watermark,
 };
-use thalweg_state::{SlotChange, SlotId, StatePart};
+use thalweg_state::{SlotId, StatePart};
 
+use crate::test_lanes::Store;
 use crate::{Operator, OperatorContext, Output, WatermarkGenerator, build, partition_by_lane};
 
 /// Partition, event time in milliseconds, key, value.
@@ -105,9 +104,6 @@ fn generator() -> WatermarkGenerator {
     WatermarkGenerator::new(&Watermark { time_column: 0, expr, idle_timeout_ms: None, stamps_rows: false }, 0)
 }
 
-/// What is stored of one lane's operator.
-type Store = BTreeMap<SlotId, Vec<RecordBatch>>;
-
 /// Two partitions, `lanes` lanes: a little runtime.
 struct Job {
     shape: Shape,
@@ -138,7 +134,7 @@ impl Job {
             build(&node(self.shape), &[input_schema()], &context).unwrap()
         };
         self.operators = (0..lanes).map(operator).collect();
-        self.stores = vec![Store::new(); lanes as usize];
+        self.stores = vec![Store::default(); lanes as usize];
     }
 
     fn lanes(&self) -> u32 {
@@ -175,17 +171,7 @@ impl Job {
 
     fn checkpoint(&mut self) {
         for (operator, store) in self.operators.iter_mut().zip(&mut self.stores) {
-            for (slot, change) in operator.snapshot(Epoch(1)).unwrap().changes {
-                match change {
-                    SlotChange::Replace(batch) => {
-                        store.insert(slot, vec![batch]);
-                    }
-                    SlotChange::Merge(batch) => store.get_mut(&slot).expect("a merge follows a replace").push(batch),
-                    SlotChange::Drop => {
-                        store.remove(&slot).expect("what is dropped was stored");
-                    }
-                }
-            }
+            store.apply(operator.snapshot(Epoch(1)).unwrap());
         }
     }
 
@@ -197,16 +183,7 @@ impl Job {
         let is_rescaled = lanes != self.lanes();
         self.start(lanes);
         for lane in 0..lanes as usize {
-            let groups = key_groups_of_lane(lane as u32, lanes);
-            let reduce = |batch: &RecordBatch| {
-                let mask = batch.column(0).as_primitive::<UInt16Type>().iter().map(|group| group.map(|g| groups.contains(&g)));
-                filter_record_batch(batch, &mask.collect()).unwrap()
-            };
-            let part = |(slot, batches): (&SlotId, &Vec<RecordBatch>)| StatePart {
-                slot: slot.clone(),
-                batches: batches.iter().map(reduce).collect(),
-            };
-            self.operators[lane].restore(stores.iter().flatten().map(part).collect()).unwrap();
+            self.operators[lane].restore(stores.iter().flat_map(|store| store.parts(lane as u32, lanes)).collect()).unwrap();
             if is_rescaled {
                 self.operators[lane].mark_all_dirty();
             } else {
@@ -228,7 +205,7 @@ impl Job {
         }
         self.checkpoint();
         for store in &self.stores {
-            assert!(store.keys().all(|slot| slot.0 == "watermark"), "sessions that were sent leave nothing in the store");
+            assert!(store.names().all(|slot| slot == "watermark"), "sessions that were sent leave nothing in the store");
         }
         let mut results = std::mem::take(&mut self.results);
         results.sort();

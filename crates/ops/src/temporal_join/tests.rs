@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use thalweg_core::{Batch, EventTime};
 use thalweg_plan::{Expr, JoinKey, JoinKind, NodeKind, TemporalJoin};
 
-use crate::lane_harness::{Lanes, Partition, rows_of, schema_of, values_of};
+use crate::lane_harness::{Lanes, Partition, Then, rows_of, schema_of, values_of};
 
 type Values = Vec<Option<i64>>;
 
@@ -117,14 +117,6 @@ enum Event {
     Order(i64, Option<i64>),
     /// How far the version is ahead of the others, key, and whether it is a deletion.
     Version(i64, i64, bool),
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Then {
-    Nothing,
-    Cut,
-    Watermark,
-    Restart(u32),
 }
 
 /// How far versions are out of order at most.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use thalweg_core::{Batch, EventTime};
 use thalweg_plan::{NodeKind, SortKey, TemporalSort};
 
-use crate::lane_harness::{Lanes, Partition, rows_of, schema_of, values_of};
+use crate::lane_harness::{Lanes, Partition, Then, rows_of, schema_of, values_of};
 
 type Values = Vec<Option<i64>>;
 
@@ -17,14 +17,6 @@ fn sort() -> Lanes {
     let order = vec![SortKey { column: 2, descending: true, nulls_first: false }];
     let node = TemporalSort { time_column: 1, order };
     Lanes::new(NodeKind::TemporalSort(node), input(), vec![input()], vec![vec![]])
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Then {
-    Nothing,
-    Cut,
-    Watermark,
-    Restart(u32),
 }
 
 fn check(delay: i64, rows: &[(i64, i64, Then)]) {

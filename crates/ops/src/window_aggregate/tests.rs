@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType, UInt16Type};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use datafusion::physical_expr::expressions::Column;
 use proptest::prelude::*;
 use thalweg_core::{Batch, Epoch, ErrorKind, EventTime, LaneId, key_groups_of_lane};
@@ -15,6 +14,7 @@ use thalweg_plan::{
 };
 use thalweg_state::{SlotChange, SlotId, StatePart};
 
+use crate::test_lanes::Store;
 use crate::{
     Operator, OperatorContext, Output, PARTIAL_KEYS_START, WatermarkGenerator, build_global, build_local, partial_schema,
     partition_by_lane,
@@ -96,9 +96,6 @@ fn generator() -> WatermarkGenerator {
     WatermarkGenerator::new(&Watermark { time_column: 0, expr, idle_timeout_ms: None, stamps_rows: false }, 0)
 }
 
-/// What is stored of one lane's operator.
-type Store = BTreeMap<SlotId, Vec<RecordBatch>>;
-
 /// Three partitions, `lanes` lanes: a little runtime.
 struct Job {
     node: Node,
@@ -142,7 +139,7 @@ impl Job {
         self.lanes = lanes;
         self.locals = (0..lanes).map(|lane| build_local(&self.node, &input_schema(), &context(lane)).unwrap()).collect();
         self.globals = (0..lanes).map(|lane| build_global(&self.node, &input_schema(), &context(lane)).unwrap()).collect();
-        self.stores.resize(lanes as usize, Store::new());
+        self.stores.resize(lanes as usize, Store::default());
     }
 
     fn rows(&mut self, partition: usize, rows: &[Row]) {
@@ -180,17 +177,7 @@ impl Job {
 
     fn checkpoint(&mut self) {
         for (global, store) in self.globals.iter_mut().zip(&mut self.stores) {
-            for (slot, change) in global.snapshot(Epoch(1)).unwrap().changes {
-                match change {
-                    SlotChange::Replace(batch) => {
-                        store.insert(slot, vec![batch]);
-                    }
-                    SlotChange::Merge(batch) => store.get_mut(&slot).expect("a merge follows a replace").push(batch),
-                    SlotChange::Drop => {
-                        store.remove(&slot).expect("what is dropped was stored");
-                    }
-                }
-            }
+            store.apply(global.snapshot(Epoch(1)).unwrap());
         }
     }
 
@@ -202,16 +189,7 @@ impl Job {
         let is_rescaled = lanes != self.lanes;
         self.start(lanes);
         for lane in 0..lanes as usize {
-            let groups = key_groups_of_lane(lane as u32, lanes);
-            let reduce = |batch: &RecordBatch| {
-                let mask = batch.column(0).as_primitive::<UInt16Type>().iter().map(|group| group.map(|g| groups.contains(&g)));
-                filter_record_batch(batch, &mask.collect()).unwrap()
-            };
-            let part = |(slot, batches): (&SlotId, &Vec<RecordBatch>)| StatePart {
-                slot: slot.clone(),
-                batches: batches.iter().map(reduce).collect(),
-            };
-            let parts = stores.iter().flatten().map(part).collect();
+            let parts = stores.iter().flat_map(|store| store.parts(lane as u32, lanes)).collect();
             self.globals[lane].restore(parts).unwrap();
             if is_rescaled {
                 self.globals[lane].mark_all_dirty();
@@ -235,7 +213,7 @@ impl Job {
         }
         self.checkpoint();
         for store in &self.stores {
-            assert!(store.keys().all(|slot| slot.0 == "watermark"), "closed windows leave nothing in the store");
+            assert!(store.names().all(|slot| slot == "watermark"), "closed windows leave nothing in the store");
         }
         let mut results = std::mem::take(&mut self.results);
         results.sort();

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use thalweg_core::EventTime;
 use thalweg_plan::{Expr, JoinKey, JoinKind, NodeKind, WindowBounds, WindowJoin};
 
-use crate::lane_harness::{BATCH_ROWS, Lanes, Partition, rows_of, schema_of, values_of};
+use crate::lane_harness::{BATCH_ROWS, Lanes, Partition, Then, rows_of, schema_of, values_of};
 
 type Values = Vec<Option<i64>>;
 
@@ -22,14 +22,6 @@ struct Row {
     key: Option<i64>,
     value: i64,
     then: Then,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Then {
-    Nothing,
-    Cut,
-    Watermark,
-    Restart(u32),
 }
 
 #[derive(Clone, Copy, Debug)]

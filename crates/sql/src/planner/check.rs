@@ -363,7 +363,7 @@ impl Visitor for Check {
             return ControlFlow::Continue(());
         }
         match expr {
-            Expr::AnyOp { .. } | Expr::AllOp { .. } if subquery::is_in(expr) => {}
+            Expr::AnyOp { .. } | Expr::AllOp { .. } if subquery::as_in(expr).is_some() => {}
             Expr::AnyOp { .. } | Expr::AllOp { .. } => {
                 self.not_yet("ANY, SOME or ALL", span::of(expr), "= ANY is IN, <> ALL is NOT IN; others compare with MIN or MAX");
             }

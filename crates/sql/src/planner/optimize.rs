@@ -122,10 +122,7 @@ struct OuterTypes;
 impl AnalyzerRule for OuterTypes {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let rewritten = plan.transform_down_with_subqueries(|node| {
-            let mut around = DFSchema::empty();
-            for input in node.inputs() {
-                around.merge(input.schema());
-            }
+            let around = schema_of_inputs(&node);
             node.map_expressions(|expr| {
                 expr.transform_down(|part| {
                     Ok(match part {
@@ -178,10 +175,7 @@ const OF_ONE_TYPE: &[&str] = &["coalesce", "nullif", "greatest", "least", "if", 
 impl AnalyzerRule for ApproximateNumbers {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let rewritten = plan.transform_up_with_subqueries(|node| {
-            let mut schema = DFSchema::empty();
-            for input in node.inputs() {
-                schema.merge(input.schema());
-            }
+            let schema = schema_of_inputs(&node);
             let approximate = |expr: Expr| expr.transform_up(|part| approximate(part, &schema)).map(|done| done.data);
             rewrite_expressions(node, approximate)
         })?;
@@ -238,10 +232,7 @@ struct PlainTexts;
 impl AnalyzerRule for PlainTexts {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let rewritten = plan.transform_up_with_subqueries(|node| {
-            let mut schema = DFSchema::empty();
-            for input in node.inputs() {
-                schema.merge(input.schema());
-            }
+            let schema = schema_of_inputs(&node);
             rewrite_expressions(node, |expr| plain_text(expr, &schema))
         })?;
         Ok(rewritten.data)
@@ -267,6 +258,15 @@ fn plain_text(expr: Expr, schema: &DFSchema) -> Result<Expr> {
 }
 
 /// Rewrites the expressions of one node and settles its schema, keeping the names of its columns.
+/// The columns that the expressions of a node can name.
+pub(crate) fn schema_of_inputs(node: &LogicalPlan) -> DFSchema {
+    let mut schema = DFSchema::empty();
+    for input in node.inputs() {
+        schema.merge(input.schema());
+    }
+    schema
+}
+
 fn rewrite_expressions(node: LogicalPlan, rewrite: impl Fn(Expr) -> Result<Expr>) -> Result<Transformed<LogicalPlan>> {
     let names = NamePreserver::new(&node);
     let mapped = node.map_expressions(|expr| {

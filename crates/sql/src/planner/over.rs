@@ -151,7 +151,8 @@ fn has_distance(frame: &WindowFrame) -> bool {
     }
 }
 
-fn call_of(expr: &LogicalExpr) -> Result<(&WindowExpr, &WindowFunctionParams), Diagnostic> {
+/// The call with OVER, under whatever name: one that was simplified keeps its own.
+pub(crate) fn call_of(expr: &LogicalExpr) -> Result<(&WindowExpr, &WindowFunctionParams), Diagnostic> {
     match expr {
         LogicalExpr::Alias(alias) => call_of(&alias.expr),
         LogicalExpr::WindowFunction(function) => Ok((function, &function.params)),

@@ -27,6 +27,7 @@ use thalweg_plan::{
 
 use super::lower::{Lowering, by_keys};
 use super::ordered::{ordering, sort_keys};
+use super::over::call_of;
 use super::project::ProjectBuilder;
 use super::relation::{Origin, Relation};
 use super::span;
@@ -282,16 +283,7 @@ fn numbering(window: &Window) -> Option<(RankFunction, &WindowFunctionParams)> {
     let [call] = window.window_expr.as_slice() else {
         return None;
     };
-    let function = match call {
-        LogicalExpr::WindowFunction(function) => function,
-        // A simplified call keeps its name.
-        LogicalExpr::Alias(alias) => match &*alias.expr {
-            LogicalExpr::WindowFunction(function) => function,
-            _ => return None,
-        },
-        _ => return None,
-    };
-    let WindowExpr { fun: WindowFunctionDefinition::WindowUDF(udf), params } = &**function else {
+    let (WindowExpr { fun: WindowFunctionDefinition::WindowUDF(udf), .. }, params) = call_of(call).ok()? else {
         return None;
     };
     match window_function::of(udf)? {

@@ -22,6 +22,7 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 use thalweg_core::{Code, Diagnostic};
 
 use super::error::refuse;
+use super::optimize::schema_of_inputs;
 use super::{aggregate_function, ast_build, span};
 use crate::functions::expr_planner::sign_of;
 
@@ -74,21 +75,22 @@ pub(crate) fn rewrite_row_in(expr: &mut ast::Expr) {
 
 /// `x = ANY (SELECT …)` is IN, `x <> ALL (SELECT …)` is NOT IN.
 pub(crate) fn rewrite_any(expr: &mut ast::Expr) {
-    let (left, right, negated) = match expr {
-        ast::Expr::AnyOp { left, compare_op: ast::BinaryOperator::Eq, right, .. } => (left, right, false),
-        ast::Expr::AllOp { left, compare_op: ast::BinaryOperator::NotEq, right } => (left, right, true),
-        _ => return,
-    };
-    if let ast::Expr::Subquery(subquery) = &**right {
-        *expr = ast::Expr::InSubquery { expr: left.clone(), subquery: subquery.clone(), negated };
+    if let Some((left, subquery, negated)) = as_in(expr) {
+        *expr = ast::Expr::InSubquery { expr: Box::new(left.clone()), subquery: Box::new(subquery.clone()), negated };
     }
 }
 
-/// Whether [`rewrite_any`] makes IN of an expression.
-pub(crate) fn is_in(expr: &ast::Expr) -> bool {
-    let mut rewritten = expr.clone();
-    rewrite_any(&mut rewritten);
-    matches!(rewritten, ast::Expr::InSubquery { .. })
+/// What [`rewrite_any`] makes IN of: the value, the subquery, and whether it is NOT IN.
+pub(crate) fn as_in(expr: &ast::Expr) -> Option<(&ast::Expr, &ast::Query, bool)> {
+    let (left, right, negated) = match expr {
+        ast::Expr::AnyOp { left, compare_op: ast::BinaryOperator::Eq, right, .. } => (left, right, false),
+        ast::Expr::AllOp { left, compare_op: ast::BinaryOperator::NotEq, right } => (left, right, true),
+        _ => return None,
+    };
+    match &**right {
+        ast::Expr::Subquery(subquery) => Some((left, subquery, negated)),
+        _ => None,
+    }
 }
 
 /// Makes the subqueries of a bound plan such that the optimizer's joins mean the same.
@@ -182,10 +184,7 @@ fn has_subquery(node: &LogicalPlan) -> Result<bool> {
 
 /// Refuses a subquery that names columns of a query further out than the one around it: no rule takes it that far.
 fn check_outer_columns(node: &LogicalPlan) -> Result<()> {
-    let mut around = DFSchema::empty();
-    for input in node.inputs() {
-        around.merge(input.schema());
-    }
+    let around = schema_of_inputs(node);
     node.apply_expressions(|expr| {
         expr.apply(|part| {
             if let Expr::Exists(Exists { subquery, .. })
