@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::SortOptions;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
 use arrow::row::{RowConverter, Rows, SortField};
 use thalweg_core::{Error, Result};
 use thalweg_plan::SortKey;
@@ -39,12 +39,22 @@ impl SortOrder {
     }
 
     pub(crate) fn places(&self, rows: &RecordBatch) -> Result<Places> {
-        let columns: Vec<ArrayRef> = self.columns.iter().map(|column| canonical_floats(rows.column(*column))).collect();
+        let columns: Vec<ArrayRef> = self.columns.iter().map(|column| in_order(rows.column(*column))).collect();
         Ok(Places(match &self.converter {
             Some(converter) if rows.num_rows() > 0 => Some(converter.convert_columns(&columns)?),
             _ => None,
         }))
     }
+}
+
+/// Floats as they are ordered: -0.0 is 0.0, and all NaNs are one.
+fn in_order(column: &ArrayRef) -> ArrayRef {
+    let positive: ArrayRef = match column.data_type() {
+        DataType::Float32 => Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(|value| value + 0.0)),
+        DataType::Float64 => Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(|value| value + 0.0)),
+        _ => return column.clone(),
+    };
+    canonical_floats(&positive)
 }
 
 pub(crate) struct Places(Option<Rows>);

@@ -9,6 +9,7 @@
 //! others wrongly for streams, so everything we do not run is refused on the syntax tree, before DataFusion sees it.
 
 mod aggregate_function;
+mod approximate;
 mod ast_build;
 mod bounded;
 mod check;

@@ -25,6 +25,7 @@ use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerContext, OptimizerRule};
 
+use super::approximate::ApproximateNumbers;
 use super::context::config_options;
 use super::global_aggregate::optimise_keeping;
 use super::join_rules::{EqualKeys, NullAwareJoins};
@@ -165,66 +166,6 @@ fn with_outer(subquery: Subquery, around: &DFSchema) -> Result<Subquery> {
     Ok(Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: subquery.spans })
 }
 
-/// Where FLOAT or DOUBLE stands beside DECIMAL, all are DOUBLE, as in Flink; DataFusion makes them DECIMAL, which rounds.
-#[derive(Debug)]
-struct ApproximateNumbers;
-
-/// Functions whose arguments have one type.
-const OF_ONE_TYPE: &[&str] = &["coalesce", "nullif", "greatest", "least", "if", "ifnull", "nvl"];
-
-impl AnalyzerRule for ApproximateNumbers {
-    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let rewritten = plan.transform_up_with_subqueries(|node| {
-            let schema = schema_of_inputs(&node);
-            let approximate = |expr: Expr| expr.transform_up(|part| approximate(part, &schema)).map(|done| done.data);
-            rewrite_expressions(node, approximate)
-        })?;
-        Ok(rewritten.data)
-    }
-
-    fn name(&self) -> &str {
-        "approximate_numbers"
-    }
-}
-
-fn approximate(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let part = match part {
-        Expr::InList(mut list) => {
-            as_doubles(std::iter::once(&mut *list.expr).chain(&mut list.list), schema);
-            Expr::InList(list)
-        }
-        Expr::Between(mut between) => {
-            as_doubles([&mut *between.expr, &mut *between.low, &mut *between.high].into_iter(), schema);
-            Expr::Between(between)
-        }
-        Expr::Case(mut case) => {
-            let results = case.when_then_expr.iter_mut().map(|(_, then)| &mut **then);
-            as_doubles(results.chain(case.else_expr.as_deref_mut()), schema);
-            Expr::Case(case)
-        }
-        Expr::ScalarFunction(mut call) if OF_ONE_TYPE.contains(&call.func.name()) => {
-            as_doubles(call.args.iter_mut(), schema);
-            Expr::ScalarFunction(call)
-        }
-        other => return Ok(Transformed::no(other)),
-    };
-    Ok(Transformed::yes(part))
-}
-
-/// Makes decimals among `exprs` doubles if there are floats beside them.
-fn as_doubles<'e>(exprs: impl Iterator<Item = &'e mut Expr>, schema: &DFSchema) {
-    let exprs: Vec<&mut Expr> = exprs.collect();
-    let types: Vec<Option<DataType>> = exprs.iter().map(|expr| expr.get_type(schema).ok()).collect();
-    if !types.iter().flatten().any(DataType::is_floating) {
-        return;
-    }
-    for (expr, data_type) in exprs.into_iter().zip(types) {
-        if matches!(data_type, Some(DataType::Decimal128(..))) {
-            *expr = cast(expr.clone(), DataType::Float64);
-        }
-    }
-}
-
 /// Functions that give a view of a text give a text: the engine's columns are Utf8 and Binary.
 #[derive(Debug)]
 struct PlainTexts;
@@ -257,7 +198,6 @@ fn plain_text(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     Ok(rewritten.data)
 }
 
-/// Rewrites the expressions of one node and settles its schema, keeping the names of its columns.
 /// The columns that the expressions of a node can name.
 pub(crate) fn schema_of_inputs(node: &LogicalPlan) -> DFSchema {
     let mut schema = DFSchema::empty();
@@ -267,7 +207,8 @@ pub(crate) fn schema_of_inputs(node: &LogicalPlan) -> DFSchema {
     schema
 }
 
-fn rewrite_expressions(node: LogicalPlan, rewrite: impl Fn(Expr) -> Result<Expr>) -> Result<Transformed<LogicalPlan>> {
+/// Rewrites the expressions of one node and settles its schema, keeping the names of its columns.
+pub(crate) fn rewrite_expressions(node: LogicalPlan, rewrite: impl Fn(Expr) -> Result<Expr>) -> Result<Transformed<LogicalPlan>> {
     let names = NamePreserver::new(&node);
     let mapped = node.map_expressions(|expr| {
         let name = names.save(&expr);

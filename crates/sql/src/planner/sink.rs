@@ -261,10 +261,9 @@ fn fitted(
     Ok(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), vec![value])))
 }
 
-/// Whether a null is refused: the column is NOT NULL, as a column of the primary key is for a sink that keeps rows by it.
+/// Whether a null is refused: the column is NOT NULL, as the columns of a primary key are.
 fn is_required(insert: &Insert, column: &Column) -> bool {
-    let is_key = || insert.target.primary_key.iter().any(|key| key == column.name());
-    !column.field.is_nullable() || (insert.takes_upserts && is_key())
+    !column.field.is_nullable() || insert.target.primary_key.iter().any(|key| key == column.name())
 }
 
 fn missing_column(target: &TableDefinition, column: &Column, place: Option<Span>) -> Diagnostic {
