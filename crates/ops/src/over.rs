@@ -12,14 +12,15 @@
 //! frame drops what is at or behind it. A bounded one drops only what is at or before the last time that its partition has let
 //! pass; other late rows are kept and wait for the next watermark. Dropped rows are counted.
 //!
-//! Forgetting: a partition of a RANGE of `d` milliseconds is forgotten, its last time too, when the watermark is one and a half
-//! `d` behind the row that last moved this limit; a row that passes moves it when it is less than `d` in front of it. A late row
-//! that comes then begins the partition anew. Other partitions stay, and those whose rows are numbered or whom LAG looks back in.
-//! (In Flink rows that wait move the limit too, which cannot be told from what we know of rows that are not late.)
+//! Forgetting: as in Flink each row that comes makes a partition of a RANGE of `d` milliseconds last until the watermark is one and
+//! a half `d` behind it, unless it lasts for `d` already. Then the partition is forgotten, its last time too, and a late row that
+//! comes begins it anew. A moment at which it would have been forgotten, had no row come, counts as a time that it let pass. So it
+//! matters behind which watermark each row came: the planner has sources note it. Partitions whose rows are numbered or whom LAG
+//! looks back in stay.
 //!
 //! State: an [`Arrangement`] `rows` with the rows that wait and those that a frame or LAG still needs, each with the watermark
-//! that lets it pass and the birth of its partition; a slot `partitions`, `[key_group, keys…, birth, rows, last_time, forget_time,
-//! split_time, is_gone, accumulators…]`: of a key and birth the last row holds; of bounded frames only the accumulators whose
+//! that lets it pass and the birth of its partition; a slot `partitions`, `[key_group, keys…, birth, rows, last_time,
+//! split_time, cleanups, is_gone, accumulators…]`: of a key and birth the last row holds; of bounded frames only the accumulators whose
 //! state depends on what was in the frame before, the others are made again from its rows. And the watermark.
 //!
 //! Source of the semantics: Flink 2.3, recorded cases over/*.
@@ -49,7 +50,7 @@ use crate::stored_watermark::StoredWatermark;
 use crate::{Operator, OperatorContext, OperatorMetrics, Output};
 use call::{Calls, Passing, Step};
 use columns::OverColumnsOperator;
-use partition::{Partition, Peers, Waiting, forget_time, is_unbounded};
+use partition::{Partition, Peers, Waiting, is_unbounded};
 use partitions::Partitions;
 
 /// Rows that are read at once to make accumulators again after a restore.
@@ -156,19 +157,34 @@ impl OverOperator {
         if is_late && is_unbounded(self.frame) {
             return None;
         }
-        let Some(number) = self.partitions.find(key) else {
-            return Some(self.partitions.add(key));
+        let number = match self.partitions.find(key) {
+            None => self.partitions.add(key),
+            Some(number) if self.partitions.get(number).is_forgotten_at(watermark) => self.follow(number, watermark),
+            Some(number) if is_late && time <= self.partitions.get(number).last_time_at(watermark) => return None,
+            Some(number) => number,
         };
-        let partition = self.partitions.get(number);
-        if !is_late {
-            return Some(number);
+        self.outlive(number, time, watermark);
+        Some(number)
+    }
+
+    /// A new partition in place of one that `watermark` forgets, with the rows that it does not let pass yet.
+    fn follow(&mut self, number: usize, watermark: i64) -> usize {
+        let next = self.partitions.follow(number, watermark);
+        let times: Vec<i64> = self.partitions.get(next).waiting.iter().map(|row| row.time).collect();
+        times.into_iter().for_each(|time| self.outlive(next, time, watermark));
+        self.enqueue(next);
+        next
+    }
+
+    /// Sees to it that a partition lasts for the frames that a row can be in.
+    fn outlive(&mut self, number: usize, time: i64, watermark: i64) {
+        let Some(distance) = self.forgets_ms else {
+            return;
+        };
+        if let Some(cleanup) = self.partitions.get_mut(number).outlive(time, watermark, distance) {
+            let birth = self.partitions.change(number).birth;
+            self.to_forget.push(Reverse((cleanup.at, number, birth)));
         }
-        if self.forgets_ms.is_some_and(|distance| partition.is_forgotten_at(watermark, distance)) {
-            let next = self.partitions.follow(number, watermark);
-            self.enqueue(next);
-            return Some(next);
-        }
-        (time > partition.last_time_at(watermark)).then_some(number)
     }
 
     /// Puts a row into its partition, to wait there.
@@ -204,26 +220,12 @@ impl OverOperator {
             while let Some(peers) = groups.get(start).filter(|_| passing.ids.len() < limit) {
                 let partition = self.partitions.change(peers.partition);
                 partition.pass(peers.partition, peers, self.frame, &self.calls, &mut passing, &mut gone);
-                self.limit(peers.partition, peers.time);
                 start += 1;
             }
             self.emit(&passing, out)?;
             gone.into_iter().for_each(|id| self.rows.remove(id, &[]));
         }
         self.rows.tidy()
-    }
-
-    /// Moves the limit behind which a partition is forgotten.
-    fn limit(&mut self, number: usize, time: i64) {
-        let Some(distance) = self.forgets_ms else {
-            return;
-        };
-        let partition = self.partitions.get_mut(number);
-        partition.forget_time = forget_time(partition.forget_time, time, distance);
-        if partition.forget_queued_at != partition.forget_time {
-            partition.forget_queued_at = partition.forget_time;
-            self.to_forget.push(Reverse((partition.forget_time, number, partition.birth)));
-        }
     }
 
     fn emit(&mut self, passing: &Passing, out: &mut Output) -> Result<()> {
@@ -307,17 +309,16 @@ impl OverOperator {
 
     /// Forgets the partitions that the watermark has left behind.
     fn forget_behind(&mut self, watermark: i64) {
-        while let Some(Reverse((at, number, birth))) = self.to_forget.peek().copied().filter(|Reverse((at, ..))| *at <= watermark)
+        while let Some(Reverse((_, number, birth))) = self.to_forget.peek().copied().filter(|Reverse((at, ..))| *at <= watermark)
         {
             self.to_forget.pop();
-            let is_meant = |partition: &Partition| partition.birth == birth && partition.forget_time == at;
-            if !self.partitions.if_there(number).is_some_and(is_meant) {
+            let is_meant = |partition: &Partition| partition.birth == birth && partition.is_forgotten_at(watermark);
+            let Some(partition) = self.partitions.if_there(number).filter(|partition| is_meant(partition)) else {
                 continue;
-            }
-            let partition = self.partitions.get_mut(number);
-            if !partition.waiting.is_empty() {
-                // To be looked at again when they pass.
-                partition.forget_queued_at = i64::MAX;
+            };
+            if let Some(last) = partition.waiting.back() {
+                // Of several sources: one has gone on so far, another has not.
+                self.to_forget.push(Reverse((last.passes_at, number, birth)));
                 continue;
             }
             self.drop_partition(number);
@@ -433,9 +434,8 @@ impl Operator for OverOperator {
         for number in self.partitions.numbers() {
             let partition = self.partitions.get_mut(number);
             partition.find_frame(self.frame);
-            if partition.forget_time != i64::MAX {
-                partition.forget_queued_at = partition.forget_time;
-                self.to_forget.push(Reverse((partition.forget_time, number, partition.birth)));
+            if let Some(cleanup) = partition.cleanups.last() {
+                self.to_forget.push(Reverse((cleanup.at, number, partition.birth)));
             }
             self.enqueue(number);
         }

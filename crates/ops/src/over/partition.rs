@@ -17,6 +17,13 @@ pub(super) struct Waiting {
     pub(super) passes_at: i64,
 }
 
+/// What Flink keeps to forget a partition of a bounded RANGE: `time` is that of the timer, `at` the lowest watermark that fires it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Cleanup {
+    pub(super) time: i64,
+    pub(super) at: i64,
+}
+
 pub(super) struct Partition {
     pub(super) key: Arc<[u8]>,
     /// Tells the partitions apart that had this key one after the other.
@@ -25,8 +32,8 @@ pub(super) struct Partition {
     pub(super) rows: i64,
     /// The time of the last row that passed; `i64::MIN`: none.
     pub(super) last_time: i64,
-    /// The lowest watermark that forgets the partition; `i64::MAX`: none.
-    pub(super) forget_time: i64,
+    /// By time. The last one forgets the partition; those before it were overtaken, but count as times that have passed.
+    pub(super) cleanups: Vec<Cleanup>,
     /// The rows behind this time are those of the partition that followed; `i64::MAX`: none did.
     pub(super) split_time: i64,
     /// By time, then by arrival. Invariant: `passes_at` never decreases, so rows pass in this order.
@@ -37,8 +44,6 @@ pub(super) struct Partition {
     pub(super) in_frame: usize,
     /// The watermark for which the operator's queue has this partition; `i64::MAX`: none.
     pub(super) queued_at: i64,
-    /// The same for the queue of what is to be forgotten.
-    pub(super) forget_queued_at: i64,
 }
 
 impl Partition {
@@ -48,13 +53,12 @@ impl Partition {
             birth,
             rows: 0,
             last_time: i64::MIN,
-            forget_time: i64::MAX,
+            cleanups: vec![],
             split_time: i64::MAX,
             waiting: VecDeque::new(),
             passed: VecDeque::new(),
             in_frame: 0,
             queued_at: i64::MAX,
-            forget_queued_at: i64::MAX,
         }
     }
 
@@ -62,16 +66,32 @@ impl Partition {
         self.waiting.partition_point(|waiting| waiting.passes_at <= watermark)
     }
 
-    /// The time of the last row that `watermark` lets pass, whether or not it has passed.
+    /// The last time that `watermark` lets pass, whether or not it has passed.
     pub(super) fn last_time_at(&self, watermark: i64) -> i64 {
-        let last = self.passing_by(watermark).checked_sub(1);
-        last.map_or(self.last_time, |last| self.waiting[last].time.max(self.last_time))
+        let row = self.passing_by(watermark).checked_sub(1).map_or(i64::MIN, |last| self.waiting[last].time);
+        let overtaken = &self.cleanups[..self.cleanups.len().saturating_sub(1)];
+        let cleanup = overtaken.iter().filter(|cleanup| cleanup.at <= watermark).map(|cleanup| cleanup.time).max();
+        self.last_time.max(row).max(cleanup.unwrap_or(i64::MIN))
     }
 
-    /// Whether `watermark` forgets the partition, by the rows that it lets pass. `distance` is that of the frame.
-    pub(super) fn is_forgotten_at(&self, watermark: i64, distance: i64) -> bool {
-        let passing = self.waiting.range(..self.passing_by(watermark));
-        passing.fold(self.forget_time, |forget, row| forget_time(forget, row.time, distance)) <= watermark
+    /// Whether `watermark` forgets the partition.
+    pub(super) fn is_forgotten_at(&self, watermark: i64) -> bool {
+        self.cleanups.last().is_some_and(|cleanup| cleanup.at <= watermark)
+    }
+
+    /// Sees to it that the partition outlives a row of `time` that came behind `watermark`, whose frame reaches back by `distance`:
+    /// as in Flink by one and a half times the distance, unless it does so by the distance already. Gives the new cleanup.
+    pub(super) fn outlive(&mut self, time: i64, watermark: i64, distance: i64) -> Option<Cleanup> {
+        let least = time.saturating_add(distance).saturating_add(1);
+        if self.cleanups.last().is_some_and(|cleanup| cleanup.time >= least) {
+            return None;
+        }
+        let cleanup_time = least.saturating_add(distance / 2);
+        let cleanup = Cleanup { time: cleanup_time, at: cleanup_time.max(watermark.saturating_add(1)) };
+        let last_time = self.last_time;
+        self.cleanups.retain(|cleanup| cleanup.time > last_time);
+        self.cleanups.push(cleanup);
+        Some(cleanup)
     }
 
     /// Keeps the rows that `watermark` lets pass; gives the others.
@@ -186,16 +206,6 @@ impl Partition {
             }
             _ => 0,
         };
-    }
-}
-
-/// The lowest watermark that forgets a partition behind a row of `time`, given what it was before: as in Flink the limit moves
-/// only when the row is less than the frame's distance in front of it.
-pub(super) fn forget_time(before: i64, time: i64, distance: i64) -> i64 {
-    if before == i64::MAX || before < time.saturating_add(distance).saturating_add(1) {
-        time.saturating_add(distance).saturating_add(distance / 2).saturating_add(1)
-    } else {
-        before
     }
 }
 

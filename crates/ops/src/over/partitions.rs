@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt16Array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, RecordBatch, UInt16Array};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use hashbrown::{HashMap, HashSet};
 use thalweg_core::{Error, Result};
 use thalweg_state::{KEY_GROUP_COLUMN, SlotChange, SlotId, StateDelta, StatePart};
 
 use super::call::Calls;
-use super::partition::Partition;
+use super::partition::{Cleanup, Partition};
 use crate::eval::value_text;
 use crate::key_codec::{EncodedKeys, KeyCodec};
 use crate::key_groups;
@@ -18,7 +18,10 @@ const SLOT: &str = "partitions";
 /// State with fewer partitions is always written whole.
 const SMALL: usize = 1_024;
 /// Numbers of a partition in its state, between its keys and the accumulators' states.
-const NUMBERS: [&str; 5] = ["birth", "rows", "last_time", "forget_time", "split_time"];
+const NUMBERS: [&str; 4] = ["birth", "rows", "last_time", "split_time"];
+/// The columns between keys and accumulators: the numbers, the cleanups, whether the partition is gone.
+const CLEANUPS: usize = NUMBERS.len();
+const IS_GONE: usize = CLEANUPS + 1;
 
 pub(super) struct Partitions {
     codec: KeyCodec,
@@ -48,6 +51,8 @@ impl Partitions {
         let mut fields = vec![field(KEY_GROUP_COLUMN, DataType::UInt16)];
         fields.extend(key_fields.iter().cloned());
         fields.extend(NUMBERS.map(|name| field(name, DataType::Int64)));
+        let item = Arc::new(Field::new_list_field(DataType::Int64, true));
+        fields.push(field("cleanups", DataType::List(item)));
         fields.push(field("is_gone", DataType::Boolean));
         let mut stored_calls = vec![];
         for (number, accumulator) in calls.accumulators.iter().enumerate().filter(|(number, _)| stored[*number]) {
@@ -223,13 +228,17 @@ impl Partitions {
         columns.extend(key_columns);
         let births = live().map(|partition| partition.birth).chain(gone.iter().map(|(_, birth)| *birth));
         columns.push(Arc::new(Int64Array::from_iter_values(births)));
-        let numbers_of: [&dyn Fn(&Partition) -> i64; 4] =
-            [&|partition| partition.rows, &|partition| partition.last_time, &|partition| partition.forget_time, &|partition| {
-                partition.split_time
-            }];
+        let numbers_of: [&dyn Fn(&Partition) -> i64; 3] =
+            [&|partition| partition.rows, &|partition| partition.last_time, &|partition| partition.split_time];
         for number in numbers_of {
             columns.push(Arc::new(Int64Array::from_iter_values(live().map(number).chain(gone.iter().map(|_| 0)))));
         }
+        let flat = |partition: &Partition| {
+            let numbers = partition.cleanups.iter().flat_map(|cleanup| [Some(cleanup.time), Some(cleanup.at)]);
+            numbers.collect::<Vec<_>>()
+        };
+        let cleanups = live().map(flat).chain(gone.iter().map(|_| vec![])).map(Some);
+        columns.push(Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(cleanups)));
         columns.push(Arc::new(BooleanArray::from_iter((0..rows).map(|row| Some(row >= numbers.len())))));
         let groups: Vec<usize> = numbers.iter().copied().chain(gone.iter().map(|_| 0)).collect();
         for (number, _) in &self.stored_calls {
@@ -277,12 +286,12 @@ impl Partitions {
     ) -> Result<()> {
         let (keys, rest) = batch.columns()[1..].split_at(self.key_fields.len());
         let encoded = self.codec.encode(keys, batch.num_rows())?;
-        let (values, states) = rest.split_at(NUMBERS.len() + 1);
+        let (values, states) = rest.split_at(IS_GONE + 1);
         let value = |column: usize, row: usize| values[column].as_primitive::<Int64Type>().value(row);
         let mut groups = vec![];
         for row in 0..batch.num_rows() {
             let name = (Arc::<[u8]>::from(encoded.key(row)), value(0, row));
-            if values[NUMBERS.len()].as_boolean().value(row) {
+            if values[IS_GONE].as_boolean().value(row) {
                 if let Some(number) = numbers.remove(&name) {
                     self.remove(number);
                     calls.clear(number);
@@ -293,7 +302,10 @@ impl Partitions {
             let number = *numbers.entry(name.clone()).or_insert_with(|| self.add_born(&name.0, name.1));
             let partition = self.get_mut(number);
             (partition.rows, partition.last_time) = (value(1, row), value(2, row));
-            (partition.forget_time, partition.split_time) = (value(3, row), value(4, row));
+            partition.split_time = value(3, row);
+            let cleanups = values[CLEANUPS].as_list::<i32>().value(row);
+            let numbers = cleanups.as_primitive::<Int64Type>().values();
+            partition.cleanups = numbers.chunks_exact(2).map(|pair| Cleanup { time: pair[0], at: pair[1] }).collect();
             groups.push(Some(number));
         }
         calls.resize(self.capacity());

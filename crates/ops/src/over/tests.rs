@@ -1,6 +1,6 @@
 //! The operator against Flink's way of doing it in plain Rust: one row at a time, with a watermark behind each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{BooleanArray, Float64Array, TimestampMicrosecondArray};
 use arrow::datatypes::TimeUnit;
@@ -115,17 +115,33 @@ struct NaivePartition {
     /// `(id, value)` of all rows that have passed.
     history: Vec<(usize, Option<i64>)>,
     last: Option<i64>,
-    forget: Option<i64>,
+    /// The timers that are set to forget the partition, and the one that does so.
+    timers: BTreeSet<i64>,
+    cleanup: Option<i64>,
 }
 
 impl NaivePartition {
-    /// Lets rows pass up to a watermark, adding `id answer` to the output. `forgets`: the distance of a frame that is forgotten.
-    fn pass(&mut self, watermark: i64, frame: Frame, forgets: Option<i64>, output: &mut Vec<String>) {
-        self.waiting.sort_unstable();
-        let ready: Vec<_> = self.waiting.iter().copied().filter(|(time, ..)| *time <= watermark).collect();
-        self.waiting.retain(|(time, ..)| *time > watermark);
-        for peers in ready.chunk_by(|one, other| one.0 == other.0) {
-            let time = peers[0].0;
+    /// Lets time pass up to a watermark, adding `id answer` to the output.
+    fn pass(&mut self, watermark: i64, frame: Frame, output: &mut Vec<String>) {
+        loop {
+            let row_time = self.waiting.iter().map(|(time, ..)| *time).min();
+            let Some(time) = row_time.into_iter().chain(self.timers.first().copied()).min().filter(|time| *time <= watermark)
+            else {
+                return;
+            };
+            self.timers.remove(&time);
+            if self.cleanup.is_some_and(|cleanup| cleanup <= time) {
+                let waiting = std::mem::take(&mut self.waiting);
+                *self = NaivePartition { waiting, ..NaivePartition::default() };
+                continue;
+            }
+            self.last = Some(time);
+            self.waiting.sort_unstable();
+            let (peers, waiting): (Vec<_>, Vec<_>) = self.waiting.iter().copied().partition(|row| row.0 == time);
+            self.waiting = waiting;
+            if peers.is_empty() {
+                continue;
+            }
             let first = self.history.len();
             for (at, (_, id, value)) in peers.iter().enumerate() {
                 self.passed.push((time, *value));
@@ -150,10 +166,13 @@ impl NaivePartition {
                     output.push(format!("{id} {}", answer(&values, first + at + 1, &self.history)));
                 }
             }
-            self.last = Some(time);
-            if let Some(distance) = forgets.filter(|distance| self.forget.is_none_or(|forget| forget < time + distance + 1)) {
-                self.forget = Some(time + distance * 3 / 2 + 1);
-            }
+        }
+    }
+
+    fn outlive(&mut self, time: i64, distance: i64) {
+        if self.cleanup.is_none_or(|cleanup| cleanup < time + distance + 1) {
+            self.cleanup = Some(time + distance * 3 / 2 + 1);
+            self.timers.extend(self.cleanup);
         }
     }
 }
@@ -168,21 +187,19 @@ fn naive(rows: &[Row], frame: Frame, forgets: bool, delay: i64) -> (Vec<String>,
     let (mut output, mut late, mut watermark) = (vec![], 0, i64::MIN);
     for (id, (key, value, time)) in rows.iter().enumerate() {
         let partition = partitions.entry(*key).or_default();
-        if *time <= watermark && partition.forget.is_some_and(|forget| forget <= watermark) {
-            *partition = NaivePartition { waiting: std::mem::take(&mut partition.waiting), ..NaivePartition::default() };
-        }
         let limit = if is_unbounded(frame) { Some(watermark) } else { partition.last };
         if limit.is_some_and(|limit| *time <= limit) {
             late += 1;
         } else {
             partition.waiting.push((*time, id, *value));
+            forgets.into_iter().for_each(|distance| partition.outlive(*time, distance));
         }
         if time - delay > watermark {
             watermark = time - delay;
-            partitions.values_mut().for_each(|partition| partition.pass(watermark, frame, forgets, &mut output));
+            partitions.values_mut().for_each(|partition| partition.pass(watermark, frame, &mut output));
         }
     }
-    partitions.values_mut().for_each(|partition| partition.pass(i64::MAX, frame, forgets, &mut output));
+    partitions.values_mut().for_each(|partition| partition.pass(i64::MAX, frame, &mut output));
     output.sort();
     (output, late)
 }
@@ -201,10 +218,12 @@ fn answers(batches: &[Batch]) -> Vec<String> {
     answers
 }
 
-/// A batch as a source makes it: with watermarks of rows where one may be late.
-fn with_watermarks(rows: &[(usize, Row)], watermarks: &[i64]) -> Batch {
+/// A batch as a source makes it: with watermarks of rows where one may be late, or where a RANGE is bounded.
+fn with_watermarks(rows: &[(usize, Row)], watermarks: &[i64], frame: Frame) -> Batch {
     let batch = batch(rows);
-    let is_late = rows.iter().zip(watermarks).any(|((_, row), watermark)| row.2 <= watermark.saturating_add(1));
+    let is_bounded_range = matches!(frame, Frame::Range { preceding_ms: Some(_) });
+    let is_late =
+        is_bounded_range || rows.iter().zip(watermarks).any(|((_, row), watermark)| row.2 <= watermark.saturating_add(1));
     let row_watermarks = is_late.then(|| Int64Array::from_iter_values(watermarks.iter().copied()));
     Batch { row_watermarks, ..batch }
 }
@@ -233,7 +252,7 @@ fn run(rows: &[Row], node: &Over, delay: i64, cuts: &[Cut]) -> (Vec<Batch>, u64)
                 before
             })
             .collect();
-        output.extend(lanes.on_batch(&with_watermarks(now, &watermarks)).unwrap());
+        output.extend(lanes.on_batch(&with_watermarks(now, &watermarks, node.frame)).unwrap());
         if *advances {
             output.extend(lanes.on_watermark(watermark).unwrap());
         }

@@ -90,6 +90,10 @@ impl Lowering<'_> {
             calls.push(over_call(call, &arguments, filter, output, place)?);
         }
         let frame = frame(&params.window_frame, &order, place)?;
+        if matches!((&order, frame), (OverOrder::EventTime(_), Frame::Range { preceding_ms: Some(_) })) {
+            // When a partition is forgotten depends on the watermarks behind which its rows came.
+            self.stamp_sources(relation.node);
+        }
         let partition = columns[..partition_count].to_vec();
         let schema = self.schema(relation.node);
         let width = schema.fields().len();

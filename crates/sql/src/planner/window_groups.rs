@@ -60,8 +60,9 @@ impl Lowering<'_> {
         (self.time_kind(relation.node, time) == Some(TimeKind::Event)).then_some(WindowBounds { start, end, time })
     }
 
-    /// Lets the rows of all sources below a node carry watermarks: of rows that are taken back it must be known whether they are late.
-    fn stamp_sources(&mut self, node: usize) {
+    /// Lets the rows of all sources below a node carry the watermarks behind which they came, for operators that need those of rows
+    /// that are not late as well: windows over rows that are taken back, and bounded RANGEs.
+    pub(crate) fn stamp_sources(&mut self, node: usize) {
         if let NodeKind::Source(SourceNode { watermark: Some(watermark), .. }) = &mut self.plan.nodes[node].kind {
             watermark.stamps_rows = true;
         }
