@@ -23,7 +23,7 @@ use thalweg_plan::{Deduplicate, Keep};
 use thalweg_state::{StateDelta, StatePart};
 
 use crate::arrangement::{Arrangement, RowId};
-use crate::changes::Changes;
+use crate::changes::{Changes, append_only};
 use crate::event_times::event_times;
 use crate::key_codec::EncodedKeys;
 use crate::keyed_table::KeyedTable;
@@ -185,6 +185,7 @@ impl DeduplicateOperator {
 
 impl Operator for DeduplicateOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
+        let batch = append_only(batch)?;
         match (self.node.keep, self.node.time_column) {
             (Keep::First, None) => self.first_by_arrival(batch, out),
             (Keep::First, Some(_)) => self.first_by_time(batch),

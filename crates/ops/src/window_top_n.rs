@@ -18,6 +18,7 @@ use thalweg_plan::WindowTopN;
 use thalweg_state::{SlotChange, SlotId, StateDelta, StatePart};
 
 use crate::arrangement::{Arrangement, RowId};
+use crate::changes::append_only;
 use crate::event_times::event_times;
 use crate::sort_order::SortOrder;
 use crate::top_n::{Partition, Ranked, Ranking, ranked_batch};
@@ -148,6 +149,7 @@ fn place_of(newest_first: bool, place: &[u8], id: RowId) -> Vec<u8> {
 
 impl Operator for WindowTopNOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, _out: &mut Output) -> Result<()> {
+        let batch = append_only(batch)?;
         let times = event_times(batch.column(self.node.window.time), &self.time_name)?;
         let is_late = |row: usize| {
             let own = batch.row_watermarks.as_ref().map_or(i64::MIN, |watermarks| watermarks.value(row));
