@@ -1,9 +1,10 @@
 //! A little runtime for tests: one operator in several lanes behind exchanges, with checkpoints and restarts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use thalweg_core::{Batch, Epoch, EventTime, LaneId, key_groups_of_lane};
 use thalweg_plan::{Node, NodeKind, OperatorId, Properties};
 use thalweg_state::StatePart;
@@ -158,6 +159,32 @@ impl Lanes {
     }
 }
 
+/// Values of one row.
+pub(crate) type Values = Vec<Option<i64>>;
+
+/// The rows that a changelog leaves, each with how often it is there.
+#[derive(Default)]
+pub(crate) struct Integral(pub(crate) BTreeMap<Values, i64>);
+
+impl Integral {
+    /// # Panics
+    /// When a row is taken back that is not there.
+    pub(crate) fn add(&mut self, batch: &Batch) {
+        for (row, values) in values_of(batch).into_iter().enumerate() {
+            self.change(values, batch.weight(row));
+        }
+    }
+
+    pub(crate) fn change(&mut self, values: Values, weight: i64) {
+        let count = self.0.entry(values.clone()).or_default();
+        *count += weight;
+        assert!(*count >= 0, "{values:?} is taken back and is not there");
+        if *count == 0 {
+            self.0.remove(&values);
+        }
+    }
+}
+
 /// What happens behind a row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Then {
@@ -197,32 +224,47 @@ pub(crate) fn timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, None)
 }
 
-/// Columns named like this; of the type BIGINT, or TIMESTAMP if the name ends with `ts`.
+/// Columns named like this; of the type BIGINT, TIMESTAMP if the name ends with `ts`, or DOUBLE if it ends with `bits`.
 pub(crate) fn schema_of(names: &[&str]) -> SchemaRef {
-    let data_type = |name: &str| if name.ends_with("ts") { timestamp() } else { DataType::Int64 };
+    let data_type = |name: &str| match name {
+        name if name.ends_with("bits") => DataType::Float64,
+        name if name.ends_with("ts") => timestamp(),
+        _ => DataType::Int64,
+    };
     Arc::new(Schema::new(names.iter().map(|name| Field::new(*name, data_type(name), true)).collect::<Vec<_>>()))
 }
 
-/// Rows of a schema of [`schema_of`]; times are milliseconds.
-pub(crate) fn rows_of(schema: &SchemaRef, rows: &[Vec<Option<i64>>]) -> RecordBatch {
+/// Rows of a schema of [`schema_of`]; times are milliseconds, floats their bits.
+pub(crate) fn rows_of(schema: &SchemaRef, rows: &[Values]) -> RecordBatch {
     let column = |at: usize| -> ArrayRef {
         let values = rows.iter().map(|row| row[at]);
         match schema.field(at).data_type() {
             DataType::Int64 => Arc::new(Int64Array::from_iter(values)),
+            DataType::Float64 => {
+                Arc::new(Float64Array::from_iter(values.map(|bits| bits.map(|bits| f64::from_bits(bits as u64)))))
+            }
             _ => Arc::new(TimestampMicrosecondArray::from_iter(values.map(|ms| ms.map(|ms| ms.saturating_mul(1_000))))),
         }
     };
     RecordBatch::try_new(schema.clone(), (0..schema.fields().len()).map(column).collect()).unwrap()
 }
 
+/// As [`rows_of`], each row with its weight.
+pub(crate) fn weighted(schema: &SchemaRef, rows: &[(Values, i64)]) -> Batch {
+    let (values, weights): (Vec<Values>, Vec<i64>) = rows.iter().cloned().unzip();
+    let weights = weights.iter().any(|weight| *weight != 1).then(|| Int64Array::from(weights));
+    Batch { weights, ..Batch::append(rows_of(schema, &values)) }
+}
+
 /// The rows of a batch of such a schema.
-pub(crate) fn values_of(batch: &Batch) -> Vec<Vec<Option<i64>>> {
+pub(crate) fn values_of(batch: &Batch) -> Vec<Values> {
     let value = |column: &ArrayRef, row: usize| {
         if column.is_null(row) {
             return None;
         }
         Some(match column.data_type() {
             DataType::Int64 => column.as_primitive::<Int64Type>().value(row),
+            DataType::Float64 => column.as_primitive::<Float64Type>().value(row).to_bits() as i64,
             _ => column.as_primitive::<TimestampMicrosecondType>().value(row).div_euclid(1_000),
         })
     };
