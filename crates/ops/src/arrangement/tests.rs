@@ -31,20 +31,24 @@ fn key() -> impl Strategy<Value = Option<i64>> {
 }
 
 fn row() -> impl Strategy<Value = Values> {
-    (key(), prop::option::weighted(0.9, 0_i64..30)).prop_map(|(key, value)| vec![key, value])
+    (key(), prop::option::weighted(0.9, 0_i64..60)).prop_map(|(key, value)| vec![key, value])
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let removals = prop::collection::vec((any::<Index>(), 1_i64..3), 60..140);
+    // Enough for chunks to be rewritten, or so few that they are merged into what is stored.
+    let removals = prop_oneof![
+        prop::collection::vec((any::<Index>(), 1_i64..3), 60..140),
+        prop::collection::vec((any::<Index>(), 1_i64..3), 1..10),
+    ];
     let step = prop_oneof![
         5 => prop::collection::vec((row(), 1_i64..3), 100..200).prop_map(Step::Insert),
-        6 => removals.prop_map(Step::TakeBack),
+        8 => removals.prop_map(Step::TakeBack),
         1 => prop::collection::vec(row(), 1..10).prop_map(Step::Unmatched),
-        1 => key().prop_map(Step::RemoveKey),
+        2 => key().prop_map(Step::RemoveKey),
         3 => Just(Step::Snapshot),
         3 => prop::sample::select(vec![1_u32, 2, 4]).prop_map(Step::Restart),
     ];
-    prop::collection::vec(step, 1..14)
+    prop::collection::vec(step, 1..20)
 }
 
 fn schema() -> SchemaRef {
@@ -273,6 +277,22 @@ fn a_chunk_of_which_most_rows_are_gone_is_rewritten() {
     lanes.apply(&taken_back(&rows(200)[110..]));
     lanes.snapshot();
     assert_eq!(lanes.lanes[0].1.names().count(), 0);
+}
+
+#[test]
+fn a_slot_does_not_grow_with_changes_of_weights() {
+    let mut lanes = Lanes { takes_back: true, lanes: vec![(arrangement(true), Store::default())], unmatched_before: 0 };
+    lanes.apply(&rows(100));
+    lanes.snapshot();
+    for round in 0..200 {
+        lanes.apply(&[(rows(1)[0].0.clone(), if round % 2 == 0 { 1 } else { -1 })]);
+        lanes.snapshot();
+        if round % 20 == 0 {
+            lanes.restart(1);
+        }
+        let stored = lanes.lanes[0].1.parts(0, 1)[0].batches.iter().map(RecordBatch::num_rows).sum::<usize>();
+        assert!(stored <= 150, "{stored} rows are stored for 100");
+    }
 }
 
 #[test]
