@@ -5,8 +5,9 @@
 //! rewritten, those without rows are dropped whole.
 //!
 //! State: a slot per chunk, `<name>-<number>`, with `[key_group, row: Int64, weight: Int64, columns…]`. A chunk is written once;
-//! when weights of its rows change, those rows are merged into its slot (of one `row` the last entry holds; weight 0: gone). So a
-//! snapshot costs about as much as what changed.
+//! when weights of its rows change, those rows are merged into its slot (of one `row` the last entry holds; weight 0: gone), until
+//! they are half as many as the chunk's rows; then it is written again. So a snapshot costs about as much as what changed, and the
+//! store holds about as much as is there.
 
 mod chunk;
 mod index;
@@ -429,13 +430,13 @@ impl Arrangement {
         delta.changes.extend(self.gone.drain(..).map(|slot| (slot, SlotChange::Drop)));
         for index in 0..self.chunks.len() {
             let chunk = &self.chunks[index];
-            let change = match chunk.unstored() {
+            let (change, merged_rows) = match chunk.unstored() {
                 None => continue,
-                Some(chunk::Unstored::All(rows)) => SlotChange::Replace(self.state_batch(chunk, &rows)?),
-                Some(chunk::Unstored::Rows(rows)) => SlotChange::Merge(self.state_batch(chunk, &rows)?),
+                Some(chunk::Unstored::All(rows)) => (SlotChange::Replace(self.state_batch(chunk, &rows)?), 0),
+                Some(chunk::Unstored::Rows(rows)) => (SlotChange::Merge(self.state_batch(chunk, &rows)?), rows.len()),
             };
             delta.changes.push((chunk.slot.clone(), change));
-            self.chunks[index].set_stored();
+            self.chunks[index].set_stored(merged_rows);
         }
         Ok(())
     }

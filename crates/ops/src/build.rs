@@ -102,7 +102,7 @@ fn operator_of(node: &Node, input_schemas: &[SchemaRef], context: &OperatorConte
         }
         NodeKind::WindowTopN(top) => {
             let input = only_input(node, input_schemas)?;
-            Ok(Box::new(WindowTopNOperator::new(top, input, node.schema.clone(), context.batch_rows)?))
+            Ok(Box::new(WindowTopNOperator::new(top, input, node.schema.clone(), context)?))
         }
         NodeKind::Deduplicate(dedup) => {
             let input = only_input(node, input_schemas)?;

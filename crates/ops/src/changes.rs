@@ -75,7 +75,7 @@ pub(crate) fn repeated(batch: Batch) -> Result<Batch> {
 /// `Internal` when rows are taken back: the planner refuses such inputs. As [`repeated`].
 pub(crate) fn append_only(batch: Batch) -> Result<Batch> {
     if batch.weights.as_ref().is_some_and(|weights| weights.values().iter().any(|weight| *weight < 0)) {
-        return Err(Error::internal("an operator over event time is given rows that are taken back"));
+        return Err(Error::internal("an operator of append-only input is given rows that are taken back"));
     }
     repeated(batch)
 }

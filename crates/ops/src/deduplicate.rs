@@ -23,7 +23,7 @@ use thalweg_plan::{Deduplicate, Keep};
 use thalweg_state::{StateDelta, StatePart};
 
 use crate::arrangement::{Arrangement, RowId};
-use crate::changes::Changes;
+use crate::changes::{Changes, append_only};
 use crate::event_times::event_times;
 use crate::key_codec::EncodedKeys;
 use crate::keyed_table::KeyedTable;
@@ -38,7 +38,6 @@ pub(crate) struct DeduplicateOperator {
     /// Rows that wait, by time.
     waiting: BTreeSet<(i64, RowId)>,
     done: KeyedTable<1>,
-    watermark: EventTime,
     late_rows: u64,
     width: usize,
     time_name: String,
@@ -57,7 +56,6 @@ impl DeduplicateOperator {
             current: HashMap::new(),
             waiting: BTreeSet::new(),
             done: KeyedTable::new("done", &fields, ["sent"])?,
-            watermark: EventTime::MIN,
             late_rows: 0,
             width: input.fields().len(),
             time_name: node.time_column.map(|column| input.field(column).name().clone()).unwrap_or_default(),
@@ -185,6 +183,7 @@ impl DeduplicateOperator {
 
 impl Operator for DeduplicateOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
+        let batch = append_only(batch)?;
         match (self.node.keep, self.node.time_column) {
             (Keep::First, None) => self.first_by_arrival(batch, out),
             (Keep::First, Some(_)) => self.first_by_time(batch),
@@ -193,7 +192,6 @@ impl Operator for DeduplicateOperator {
     }
 
     fn on_watermark(&mut self, _port: usize, watermark: EventTime, out: &mut Output) -> Result<()> {
-        self.watermark = watermark;
         let mut ids = vec![];
         let mut changes = Changes::default();
         while let Some((time, id)) = self.waiting.first().copied().filter(|(time, _)| *time <= watermark.0) {
@@ -265,3 +263,6 @@ impl Operator for DeduplicateOperator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,107 +1,60 @@
 //! A little runtime for tests: one operator in several lanes behind exchanges, with checkpoints and restarts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
-use thalweg_core::{Batch, Epoch, EventTime, LaneId, key_groups_of_lane};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use thalweg_core::{Batch, EventTime};
 use thalweg_plan::{Node, NodeKind, OperatorId, Properties};
-use thalweg_state::StatePart;
 
-use crate::test_lanes::Store;
-use crate::{Operator, OperatorContext, Output, build, partition_by_lane};
+pub(crate) use crate::test_lanes::BATCH_ROWS;
+use crate::{OperatorContext, build, test_lanes};
 
-pub(crate) const BATCH_ROWS: usize = 3;
-
+/// The lanes of a node, whose output is collected.
 pub(crate) struct Lanes {
-    node: Node,
-    inputs: Vec<SchemaRef>,
-    /// The columns by which each input comes to the lanes.
-    exchanges: Vec<Vec<usize>>,
-    operators: Vec<Box<dyn Operator>>,
-    stores: Vec<Store>,
+    lanes: test_lanes::Lanes<'static>,
+    schema: SchemaRef,
     ports: Vec<EventTime>,
     /// The watermark that was sent on.
     pub(crate) sent: EventTime,
     /// Output, with the watermark that was sent on before it.
     pub(crate) output: Vec<(Batch, EventTime)>,
-    late_rows_before: u64,
 }
 
 impl Lanes {
     pub(crate) fn new(kind: NodeKind, output: SchemaRef, inputs: Vec<SchemaRef>, exchanges: Vec<Vec<usize>>) -> Self {
         let id = OperatorId("node".to_string());
+        let schema = output.clone();
         let ports = vec![EventTime::MIN; inputs.len()];
-        let mut lanes = Lanes {
-            node: Node { id, kind, inputs: vec![], schema: output, properties: Properties::default(), span: None },
-            inputs,
-            exchanges,
-            operators: vec![],
-            stores: vec![],
-            ports,
-            sent: EventTime::MIN,
-            output: vec![],
-            late_rows_before: 0,
-        };
-        lanes.start(1);
-        lanes
-    }
-
-    fn start(&mut self, lanes: u32) {
-        let operator = |lane| {
-            let key_groups = key_groups_of_lane(lane, lanes);
-            let context =
-                OperatorContext { lane: LaneId(lane), lanes, key_groups, batch_rows: BATCH_ROWS, ignores_unmatched: false };
-            build(&self.node, &self.inputs, &context).unwrap()
-        };
-        self.operators = (0..lanes).map(operator).collect();
-        self.stores = vec![Store::default(); lanes as usize];
+        let node = Node { id, kind, inputs: vec![], schema: output, properties: Properties::default(), span: None };
+        let make = move |context: &OperatorContext| build(&node, &inputs, context).unwrap();
+        let lanes = test_lanes::Lanes::of_inputs(Box::new(make), exchanges);
+        Lanes { lanes, schema, ports, sent: EventTime::MIN, output: vec![] }
     }
 
     pub(crate) fn batch(&mut self, port: usize, batch: &Batch) {
-        let shares = partition_by_lane(batch, &self.exchanges[port], self.operators.len() as u32).unwrap();
-        for (lane, share) in shares.into_iter().enumerate() {
-            if let Some(share) = share {
-                let mut out = Output::default();
-                self.operators[lane].on_batch(port, share, &mut out).unwrap();
-                self.collect(lane, out);
-            }
-        }
+        let batches = self.lanes.on_batch_of(port, batch).unwrap();
+        self.collect(batches);
     }
 
     pub(crate) fn watermark(&mut self, port: usize, watermark: EventTime) {
         self.ports[port] = self.ports[port].max(watermark);
-        let watermark = self.ports[port];
+        let batches = self.lanes.on_watermark_of(port, self.ports[port]).unwrap();
+        self.collect(batches);
         let least = self.ports.iter().copied().min().unwrap();
-        for lane in 0..self.operators.len() {
-            let mut out = Output::default();
-            self.operators[lane].on_watermark(port, watermark, &mut out).unwrap();
-            self.collect(lane, out);
-        }
-        for operator in &self.operators {
+        for operator in &self.lanes.operators {
             let send_on = operator.output_watermark(least);
             assert!(send_on <= least, "an operator does not run ahead");
             self.sent = self.sent.max(send_on);
         }
     }
 
-    fn collect(&mut self, lane: usize, mut out: Output) {
-        loop {
-            for batch in out.batches.drain(..) {
-                assert!(batch.num_rows() <= BATCH_ROWS, "output comes in small batches");
-                assert_eq!(batch.schema(), self.node.schema);
-                self.output.push((batch, self.sent));
-            }
-            if !self.operators[lane].resume(&mut out).unwrap() {
-                assert!(out.batches.is_empty());
-                return;
-            }
-        }
-    }
-
-    fn checkpoint(&mut self) {
-        for (operator, store) in self.operators.iter_mut().zip(&mut self.stores) {
-            store.apply(operator.snapshot(Epoch(1)).unwrap());
+    fn collect(&mut self, batches: Vec<Batch>) {
+        for batch in batches {
+            assert!(batch.num_rows() <= BATCH_ROWS, "output comes in small batches");
+            assert_eq!(batch.schema(), self.schema);
+            self.output.push((batch, self.sent));
         }
     }
 
@@ -115,32 +68,15 @@ impl Lanes {
 
     /// As [`Lanes::restart`], but the sources do not send their watermarks again.
     pub(crate) fn restart_behind(&mut self, lanes: u32) {
-        self.checkpoint();
-        self.late_rows_before = self.late_rows();
-        let stores = std::mem::take(&mut self.stores);
-        let is_rescaled = lanes as usize != self.operators.len();
-        self.start(lanes);
-        for lane in 0..lanes as usize {
-            let mut parts: Vec<StatePart> = stores.iter().flat_map(|store| store.parts(lane as u32, lanes)).collect();
-            // As the store gives them: slot by slot, lane by lane, without what is empty.
-            parts.iter_mut().for_each(|part| part.batches.retain(|batch| batch.num_rows() > 0));
-            parts.retain(|part| !part.batches.is_empty());
-            parts.sort_by(|one, other| one.slot.cmp(&other.slot));
-            self.operators[lane].restore(parts).unwrap();
-            if is_rescaled {
-                self.operators[lane].mark_all_dirty();
-            } else {
-                self.stores[lane] = stores[lane].clone();
-            }
-        }
+        self.lanes.restart(lanes).unwrap();
     }
 
     pub(crate) fn late_rows(&self) -> u64 {
-        self.late_rows_before + self.operators.iter().map(|operator| operator.metrics().late_rows).sum::<u64>()
+        self.lanes.late_rows()
     }
 
     pub(crate) fn state_rows(&self) -> u64 {
-        self.operators.iter().map(|operator| operator.metrics().state_rows).sum()
+        self.lanes.operators.iter().map(|operator| operator.metrics().state_rows).sum()
     }
 
     /// Ends all inputs.
@@ -149,12 +85,38 @@ impl Lanes {
             self.watermark(port, EventTime::MAX);
         }
         assert_eq!(self.sent, EventTime::MAX);
-        self.checkpoint();
+        self.lanes.snapshot().unwrap();
     }
 
     /// The names of the slots in the stores, but for that of the watermark.
     pub(crate) fn slots(&self) -> Vec<String> {
-        self.stores.iter().flat_map(Store::names).filter(|slot| *slot != "watermark").map(str::to_string).collect()
+        self.lanes.slots().into_iter().filter(|slot| slot != "watermark").collect()
+    }
+}
+
+/// Values of one row.
+pub(crate) type Values = Vec<Option<i64>>;
+
+/// The rows that a changelog leaves, each with how often it is there.
+#[derive(Default)]
+pub(crate) struct Integral(pub(crate) BTreeMap<Values, i64>);
+
+impl Integral {
+    /// # Panics
+    /// When a row is taken back that is not there.
+    pub(crate) fn add(&mut self, batch: &Batch) {
+        for (row, values) in values_of(batch).into_iter().enumerate() {
+            self.change(values, batch.weight(row));
+        }
+    }
+
+    pub(crate) fn change(&mut self, values: Values, weight: i64) {
+        let count = self.0.entry(values.clone()).or_default();
+        *count += weight;
+        assert!(*count >= 0, "{values:?} is taken back and is not there");
+        if *count == 0 {
+            self.0.remove(&values);
+        }
     }
 }
 
@@ -197,32 +159,47 @@ pub(crate) fn timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, None)
 }
 
-/// Columns named like this; of the type BIGINT, or TIMESTAMP if the name ends with `ts`.
+/// Columns named like this; of the type BIGINT, TIMESTAMP if the name ends with `ts`, or DOUBLE if it ends with `bits`.
 pub(crate) fn schema_of(names: &[&str]) -> SchemaRef {
-    let data_type = |name: &str| if name.ends_with("ts") { timestamp() } else { DataType::Int64 };
+    let data_type = |name: &str| match name {
+        name if name.ends_with("bits") => DataType::Float64,
+        name if name.ends_with("ts") => timestamp(),
+        _ => DataType::Int64,
+    };
     Arc::new(Schema::new(names.iter().map(|name| Field::new(*name, data_type(name), true)).collect::<Vec<_>>()))
 }
 
-/// Rows of a schema of [`schema_of`]; times are milliseconds.
-pub(crate) fn rows_of(schema: &SchemaRef, rows: &[Vec<Option<i64>>]) -> RecordBatch {
+/// Rows of a schema of [`schema_of`]; times are milliseconds, floats their bits.
+pub(crate) fn rows_of(schema: &SchemaRef, rows: &[Values]) -> RecordBatch {
     let column = |at: usize| -> ArrayRef {
         let values = rows.iter().map(|row| row[at]);
         match schema.field(at).data_type() {
             DataType::Int64 => Arc::new(Int64Array::from_iter(values)),
+            DataType::Float64 => {
+                Arc::new(Float64Array::from_iter(values.map(|bits| bits.map(|bits| f64::from_bits(bits as u64)))))
+            }
             _ => Arc::new(TimestampMicrosecondArray::from_iter(values.map(|ms| ms.map(|ms| ms.saturating_mul(1_000))))),
         }
     };
     RecordBatch::try_new(schema.clone(), (0..schema.fields().len()).map(column).collect()).unwrap()
 }
 
+/// As [`rows_of`], each row with its weight.
+pub(crate) fn weighted(schema: &SchemaRef, rows: &[(Values, i64)]) -> Batch {
+    let (values, weights): (Vec<Values>, Vec<i64>) = rows.iter().cloned().unzip();
+    let weights = weights.iter().any(|weight| *weight != 1).then(|| Int64Array::from(weights));
+    Batch { weights, ..Batch::append(rows_of(schema, &values)) }
+}
+
 /// The rows of a batch of such a schema.
-pub(crate) fn values_of(batch: &Batch) -> Vec<Vec<Option<i64>>> {
+pub(crate) fn values_of(batch: &Batch) -> Vec<Values> {
     let value = |column: &ArrayRef, row: usize| {
         if column.is_null(row) {
             return None;
         }
         Some(match column.data_type() {
             DataType::Int64 => column.as_primitive::<Int64Type>().value(row),
+            DataType::Float64 => column.as_primitive::<Float64Type>().value(row).to_bits() as i64,
             _ => column.as_primitive::<TimestampMicrosecondType>().value(row).div_euclid(1_000),
         })
     };

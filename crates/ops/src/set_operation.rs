@@ -124,3 +124,6 @@ impl Operator for SetOperationOperator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

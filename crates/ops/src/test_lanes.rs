@@ -40,33 +40,38 @@ impl Store {
             .map(|(slot, batches)| StatePart { slot: slot.clone(), batches: batches.iter().map(own).collect() })
             .collect()
     }
-}
 
-impl Store {
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.slots.keys().map(|slot| slot.0.as_str())
     }
 }
 
+type Make<'a> = Box<dyn Fn(&OperatorContext) -> Box<dyn Operator> + 'a>;
+
 /// Instances of one operator, each with its share of the key groups.
 pub(crate) struct Lanes<'a> {
-    make: &'a dyn Fn(&OperatorContext) -> Box<dyn Operator>,
-    /// Key columns of the exchange in front.
-    keys: Vec<usize>,
+    make: Make<'a>,
+    /// The columns by which each input comes to the lanes.
+    exchanges: Vec<Vec<usize>>,
     pub(crate) operators: Vec<Box<dyn Operator>>,
     stores: Vec<Store>,
     watermark: EventTime,
-    pub(crate) late_rows: u64,
+    late_rows_before: u64,
 }
 
 /// Rows in an output batch of these operators.
 pub(crate) const BATCH_ROWS: usize = 3;
 
 impl<'a> Lanes<'a> {
+    /// `keys`: the key columns of the exchange in front.
     pub(crate) fn new(make: &'a dyn Fn(&OperatorContext) -> Box<dyn Operator>, keys: Vec<usize>) -> Self {
-        let mut lanes = Lanes { make, keys, operators: vec![], stores: vec![], watermark: EventTime::MIN, late_rows: 0 };
+        Lanes::of_inputs(Box::new(make), vec![keys])
+    }
+
+    pub(crate) fn of_inputs(make: Make<'a>, exchanges: Vec<Vec<usize>>) -> Self {
+        let (watermark, stores) = (EventTime::MIN, vec![Store::default()]);
+        let mut lanes = Lanes { make, exchanges, operators: vec![], stores, watermark, late_rows_before: 0 };
         lanes.operators.push(lanes.operator(0, 1));
-        lanes.stores.push(Store::default());
         lanes
     }
 
@@ -77,28 +82,41 @@ impl<'a> Lanes<'a> {
 
     /// What comes out for a batch, lane by lane.
     pub(crate) fn on_batch(&mut self, batch: &Batch) -> Result<Vec<Batch>> {
+        self.on_batch_of(0, batch)
+    }
+
+    /// As [`Lanes::on_batch`], for one of several inputs.
+    pub(crate) fn on_batch_of(&mut self, port: usize, batch: &Batch) -> Result<Vec<Batch>> {
         let mut batches = vec![];
-        for (operator, share) in self.operators.iter_mut().zip(partition_by_lane(batch, &self.keys, self.stores.len() as u32)?) {
-            let mut out = Output::default();
+        let shares = partition_by_lane(batch, &self.exchanges[port], self.operators.len() as u32)?;
+        for (operator, share) in self.operators.iter_mut().zip(shares) {
             if let Some(share) = share {
-                operator.on_batch(0, share, &mut out)?;
-                while operator.resume(&mut out)? {}
+                let mut out = Output::default();
+                operator.on_batch(port, share, &mut out)?;
+                batches.append(&mut drained(operator, out)?);
             }
-            batches.append(&mut out.batches);
         }
         Ok(batches)
     }
 
     /// What comes out for a watermark; nothing for one that does not advance, as in a job.
     pub(crate) fn on_watermark(&mut self, watermark: i64) -> Result<Vec<Batch>> {
-        let mut out = Output::default();
-        if watermark > self.watermark.0 {
-            self.watermark = EventTime(watermark);
-            for operator in &mut self.operators {
-                operator.on_watermark(0, self.watermark, &mut out)?;
-            }
+        if watermark <= self.watermark.0 {
+            return Ok(vec![]);
         }
-        Ok(out.batches)
+        self.watermark = EventTime(watermark);
+        self.on_watermark_of(0, self.watermark)
+    }
+
+    /// What comes out for a watermark of one of several inputs.
+    pub(crate) fn on_watermark_of(&mut self, port: usize, watermark: EventTime) -> Result<Vec<Batch>> {
+        let mut batches = vec![];
+        for operator in &mut self.operators {
+            let mut out = Output::default();
+            operator.on_watermark(port, watermark, &mut out)?;
+            batches.append(&mut drained(operator, out)?);
+        }
+        Ok(batches)
     }
 
     pub(crate) fn snapshot(&mut self) -> Result<()> {
@@ -111,12 +129,17 @@ impl<'a> Lanes<'a> {
     /// Stops behind a snapshot and goes on with as many lanes.
     pub(crate) fn restart(&mut self, lanes: u32) -> Result<()> {
         self.snapshot()?;
-        self.late_rows += self.operators.iter().map(|operator| operator.metrics().late_rows).sum::<u64>();
+        self.late_rows_before = self.late_rows();
         let is_rescaled = lanes as usize != self.operators.len();
         let mut operators = vec![];
         for lane in 0..lanes {
+            let mut parts: Vec<StatePart> = self.stores.iter().flat_map(|store| store.parts(lane, lanes)).collect();
+            // As the store gives them: slot by slot, lane by lane, without what is empty.
+            parts.iter_mut().for_each(|part| part.batches.retain(|batch| batch.num_rows() > 0));
+            parts.retain(|part| !part.batches.is_empty());
+            parts.sort_by(|one, other| one.slot.cmp(&other.slot));
             let mut operator = self.operator(lane, lanes);
-            operator.restore(self.stores.iter().flat_map(|store| store.parts(lane, lanes)).collect())?;
+            operator.restore(parts)?;
             if is_rescaled {
                 operator.mark_all_dirty();
             }
@@ -124,19 +147,29 @@ impl<'a> Lanes<'a> {
         }
         self.operators = operators;
         if is_rescaled {
-            self.stores = (0..lanes).map(|_| Store::default()).collect();
+            self.stores = vec![Store::default(); lanes as usize];
         }
         Ok(())
     }
 
     pub(crate) fn late_rows(&self) -> u64 {
-        self.late_rows + self.operators.iter().map(|operator| operator.metrics().late_rows).sum::<u64>()
+        self.late_rows_before + self.operators.iter().map(|operator| operator.metrics().late_rows).sum::<u64>()
     }
 
     /// Slots in the store.
     pub(crate) fn slots(&self) -> Vec<String> {
         self.stores.iter().flat_map(Store::names).map(str::to_string).collect()
     }
+}
+
+/// All that an operator gives after a call.
+fn drained(operator: &mut Box<dyn Operator>, mut out: Output) -> Result<Vec<Batch>> {
+    let mut batches = std::mem::take(&mut out.batches);
+    while operator.resume(&mut out)? {
+        batches.append(&mut out.batches);
+    }
+    assert!(out.batches.is_empty(), "an operator tells that it had more");
+    Ok(batches)
 }
 
 /// `+I 1 ann -`: the mark and the values of each row.

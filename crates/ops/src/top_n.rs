@@ -1,6 +1,7 @@
 //! Top-N: the first rows of each partition, and LIMIT.
 //!
-//! Ordering: by the order keys, equal rows by arrival, earlier first. Output follows input row by row, as in Flink:
+//! Ordering: by the order keys, rows of equal order by arrival, earlier first. Rows of updating input that are equal in all columns
+//! cannot be told apart: they stand together where the first of them came. Output follows input row by row, as in Flink:
 //!
 //! - with the rank: each rank whose row changes gives the old row, then the new one (an update); a new last rank is added, a
 //!   last one that goes is taken away;
@@ -28,7 +29,7 @@ use thalweg_plan::TopN;
 use thalweg_state::{StateDelta, StatePart};
 
 use crate::arrangement::{Arrangement, NO_ROW, RowId};
-use crate::changes::without_zeros;
+use crate::changes::{append_only, without_zeros};
 use crate::sort_order::SortOrder;
 use crate::{Operator, OperatorMetrics, Output};
 use limit::LimitOperator;
@@ -72,9 +73,9 @@ impl TopNOperator {
         }))
     }
 
-    /// The rows that may enter the range. Of append-only input those behind the last row of a full partition never can.
+    /// The rows of append-only input that may enter the range: those behind the last row of a full partition never can.
     fn candidates(&self, batch: Batch) -> Result<Batch> {
-        let (false, Some(limit)) = (self.input_updating, self.ranking.rows_kept()) else {
+        let Some(limit) = self.ranking.rows_kept() else {
             return Ok(batch);
         };
         let keys = self.rows.keys_of(&batch.rows)?;
@@ -114,7 +115,7 @@ pub(crate) fn ranked_batch(
 
 impl Operator for TopNOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
-        let batch = self.candidates(without_zeros(batch)?)?;
+        let batch = if self.input_updating { without_zeros(batch)? } else { self.candidates(append_only(batch)?)? };
         let keys = self.rows.keys_of(&batch.rows)?;
         let places = self.order.places(&batch.rows)?;
         let ids = self.rows.apply(&batch, &keys)?;

@@ -6,7 +6,8 @@
 //!
 //! Late rows: those of windows that the row's own watermark or the operator's has closed; dropped and counted.
 //!
-//! State: an [`Arrangement`] for each last instant, `w<ms>`, with the rows that are in range so far; dropped whole when sent.
+//! State: an [`Arrangement`] for each last instant, `w<ms>`, with the rows that are in range so far; dropped whole when sent. And the
+//! watermark.
 
 use std::collections::BTreeMap;
 
@@ -18,10 +19,12 @@ use thalweg_plan::WindowTopN;
 use thalweg_state::{SlotChange, SlotId, StateDelta, StatePart};
 
 use crate::arrangement::{Arrangement, RowId};
+use crate::changes::append_only;
 use crate::event_times::event_times;
 use crate::sort_order::SortOrder;
+use crate::stored_watermark::{StoredWatermark, without_watermark};
 use crate::top_n::{Partition, Ranked, Ranking, ranked_batch};
-use crate::{Operator, OperatorMetrics, Output};
+use crate::{Operator, OperatorContext, OperatorMetrics, Output};
 
 pub(crate) struct WindowTopNOperator {
     node: WindowTopN,
@@ -32,7 +35,7 @@ pub(crate) struct WindowTopNOperator {
     windows: BTreeMap<i64, Window>,
     /// Stored slots of windows that were sent.
     gone: Vec<SlotId>,
-    watermark: EventTime,
+    watermark: StoredWatermark,
     late_rows: u64,
     input_schema: SchemaRef,
     output_schema: SchemaRef,
@@ -59,7 +62,7 @@ impl Window {
 impl WindowTopNOperator {
     /// # Errors
     /// `User` for columns that cannot be compared, `Internal` when the schemas do not belong to the node.
-    pub(crate) fn new(node: &WindowTopN, input: &SchemaRef, output: SchemaRef, batch_rows: usize) -> Result<Self> {
+    pub(crate) fn new(node: &WindowTopN, input: &SchemaRef, output: SchemaRef, context: &OperatorContext) -> Result<Self> {
         if output.fields().len() != input.fields().len() + usize::from(node.output_rank) {
             return Err(Error::internal("Top-N gives its input's columns and the rank"));
         }
@@ -69,12 +72,12 @@ impl WindowTopNOperator {
             ranking: Ranking { function: node.function, range: node.range, with_rank: true, updates_first: false },
             windows: BTreeMap::new(),
             gone: vec![],
-            watermark: EventTime::MIN,
+            watermark: StoredWatermark::new(context.key_groups.clone()),
             late_rows: 0,
             input_schema: input.clone(),
             output_schema: output,
             time_name: input.field(node.window.time).name().clone(),
-            batch_rows: batch_rows.max(1),
+            batch_rows: context.batch_rows.max(1),
             node: node.clone(),
         })
     }
@@ -148,12 +151,10 @@ fn place_of(newest_first: bool, place: &[u8], id: RowId) -> Vec<u8> {
 
 impl Operator for WindowTopNOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, _out: &mut Output) -> Result<()> {
+        let batch = append_only(batch)?;
         let times = event_times(batch.column(self.node.window.time), &self.time_name)?;
-        let is_late = |row: usize| {
-            let own = batch.row_watermarks.as_ref().map_or(i64::MIN, |watermarks| watermarks.value(row));
-            own.max(self.watermark.0) >= times.value(row)
-        };
-        let late: Vec<bool> = (0..batch.num_rows()).map(is_late).collect();
+        let watermarks = self.watermark.before_rows(batch.row_watermarks.as_ref(), batch.num_rows());
+        let late: Vec<bool> = times.values().iter().zip(watermarks).map(|(time, watermark)| *time <= watermark).collect();
         self.late_rows += late.iter().filter(|late| **late).count() as u64;
         let mut wanted: Vec<i64> = times.values().iter().zip(&late).filter(|(_, late)| !**late).map(|(time, _)| *time).collect();
         wanted.sort_unstable();
@@ -168,7 +169,7 @@ impl Operator for WindowTopNOperator {
     }
 
     fn on_watermark(&mut self, _port: usize, watermark: EventTime, out: &mut Output) -> Result<()> {
-        self.watermark = watermark;
+        self.watermark.advance(watermark);
         while let Some((time, _)) = self.windows.first_key_value().filter(|(time, _)| **time <= watermark.0) {
             let time = *time;
             let window = self.windows.remove(&time).expect("it is there");
@@ -178,16 +179,21 @@ impl Operator for WindowTopNOperator {
         Ok(())
     }
 
+    fn output_watermark(&self, input: EventTime) -> EventTime {
+        input.max(self.watermark.now())
+    }
+
     fn snapshot(&mut self, _epoch: Epoch) -> Result<StateDelta> {
         let mut delta = StateDelta::default();
         delta.changes.extend(self.gone.drain(..).map(|slot| (slot, SlotChange::Drop)));
         self.windows.values_mut().try_for_each(|window| window.rows.snapshot(&mut delta))?;
+        self.watermark.snapshot(&mut delta)?;
         Ok(delta)
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
         let mut by_window: BTreeMap<i64, Vec<StatePart>> = BTreeMap::new();
-        for part in parts {
+        for part in without_watermark(parts, &mut self.watermark)? {
             let time = part.slot.0.rsplit_once('-').and_then(|(name, _)| name.strip_prefix('w')?.parse().ok());
             let time: i64 = time.ok_or_else(|| Error::corrupt(format!("window state has a slot \"{}\"", part.slot)))?;
             by_window.entry(time).or_default().push(part);
@@ -210,6 +216,7 @@ impl Operator for WindowTopNOperator {
 
     fn mark_all_dirty(&mut self) {
         self.windows.values_mut().for_each(|window| window.rows.mark_all_dirty());
+        self.watermark.mark_all_dirty();
     }
 
     fn metrics(&self) -> OperatorMetrics {
@@ -221,3 +228,6 @@ impl Operator for WindowTopNOperator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

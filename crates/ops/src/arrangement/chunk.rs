@@ -19,6 +19,8 @@ pub(super) struct Chunk {
     is_stored: bool,
     /// Rows whose weight changed since the chunk was stored.
     changed: Vec<u32>,
+    /// Rows that the store has more than once, about: those that were merged into the slot since it was written whole.
+    merged_rows: usize,
     bytes: usize,
 }
 
@@ -41,7 +43,7 @@ impl Chunk {
     pub(super) fn new(slot: SlotId, rows: RecordBatch, ids: Vec<RowId>, weights: Vec<i64>) -> Self {
         let live = weights.iter().filter(|weight| **weight != 0).count();
         let bytes = rows.get_array_memory_size() + ids.len() * 16;
-        Chunk { slot, rows, ids, weights, live, is_stored: false, changed: vec![], bytes }
+        Chunk { slot, rows, ids, weights, live, is_stored: false, changed: vec![], merged_rows: 0, bytes }
     }
 
     pub(super) fn first(&self) -> RowId {
@@ -139,9 +141,10 @@ impl Chunk {
         }
         let entries: Vec<u32> = newest.iter().map(|(_, entry)| *entry).collect();
         let weights = entries.iter().map(|entry| weights[*entry as usize]).collect();
+        let merged_rows = rows.num_rows() - entries.len();
         let rows = take_record_batch(&rows, &UInt32Array::from(entries))?;
         let chunk = Chunk::new(slot, rows, newest.into_iter().map(|(id, _)| id).collect(), weights);
-        Ok(Some(Chunk { is_stored: true, ..chunk }))
+        Ok(Some(Chunk { is_stored: true, merged_rows, ..chunk }))
     }
 
     /// The rows of chunks of several lanes under new ids, in the order of the old ones: a key's rows came from one lane.
@@ -179,12 +182,14 @@ impl Chunk {
         let mut rows = self.changed.clone();
         rows.sort_unstable();
         rows.dedup();
-        Some(if rows.len() * 2 > self.live { Unstored::All(self.live_rows()) } else { Unstored::Rows(rows) })
+        Some(if (self.merged_rows + rows.len()) * 2 > self.live { Unstored::All(self.live_rows()) } else { Unstored::Rows(rows) })
     }
 
-    pub(super) fn set_stored(&mut self) {
+    /// The store has all of the chunk now; `merged_rows` rows were merged into the slot, none if it was written whole.
+    pub(super) fn set_stored(&mut self, merged_rows: usize) {
         self.is_stored = true;
         self.changed.clear();
+        self.merged_rows = if merged_rows == 0 { 0 } else { self.merged_rows + merged_rows };
     }
 
     /// The chunk is to be written whole, to this slot.

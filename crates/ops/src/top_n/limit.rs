@@ -8,7 +8,7 @@ use thalweg_core::{Batch, Epoch, EventTime, Result};
 use thalweg_plan::{RankRange, TopN};
 use thalweg_state::{StateDelta, StatePart};
 
-use crate::changes::without_zeros;
+use crate::changes::append_only;
 use crate::keyed_table::KeyedTable;
 use crate::running::canonical_floats;
 use crate::{Operator, OperatorMetrics, Output};
@@ -37,7 +37,7 @@ impl LimitOperator {
 
 impl Operator for LimitOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, out: &mut Output) -> Result<()> {
-        let batch = without_zeros(batch)?;
+        let batch = append_only(batch)?;
         let columns: Vec<ArrayRef> = self.partition.iter().map(|column| canonical_floats(batch.column(*column))).collect();
         let keys = self.seen.encode(&columns, batch.num_rows())?;
         let mut ranks = vec![];

@@ -93,7 +93,7 @@ impl Partition {
         let (start, end) = (ranking.start(), ranking.end());
         let at = self.add(place, id) + 1;
         let last_before = self.rows.len() - 1;
-        if at > end {
+        if at > end || start > end {
             return;
         }
         if ranking.with_rank {
@@ -136,7 +136,7 @@ impl Partition {
         let leaving = at.max(start);
         let leaving_id = self.rows.get(leaving - 1).map(|(_, id)| *id);
         self.take_out(position);
-        if at > end {
+        if at > end || start > end {
             return;
         }
         if ranking.with_rank {
