@@ -5,11 +5,14 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, DFSchemaRef, ExprSchema, Result};
+use datafusion::common::{DFSchema, DFSchemaRef, ExprSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Subquery, cast};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Subquery, WindowFrame, WindowFrameBound, WindowFrameUnits,
+    WindowFunctionDefinition, cast,
+};
 use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
@@ -33,6 +36,7 @@ use super::operator::narrow;
 use super::set_operation_node::CommonTypes;
 use super::subquery;
 use super::system_time::VersionConditions;
+use super::window_function::{self, WindowFunction};
 
 /// Settles types, then moves filters down and drops columns that nobody reads.
 ///
@@ -77,6 +81,7 @@ pub(crate) fn analyse(plan: LogicalPlan) -> Result<LogicalPlan> {
         Arc::new(NarrowLiterals),
         Arc::new(OuterTypes),
         Arc::new(ApproximateNumbers),
+        Arc::new(RankFrames),
         Arc::new(TypeCoercion::new()),
         Arc::new(PlainTexts),
         Arc::new(CommonTypes),
@@ -164,6 +169,46 @@ fn with_outer(subquery: Subquery, around: &DFSchema) -> Result<Subquery> {
     let plan = Arc::unwrap_or_clone(subquery.subquery).transform_up(|node| rewrite_expressions(node, retyped))?.data;
     let outer_ref_columns = subquery.outer_ref_columns.into_iter().map(retyped).collect::<Result<_>>()?;
     Ok(Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: subquery.spans })
+}
+
+/// Ranks have no frame, but DataFusion gives them a RANGE, and refuses one over TIME and bytes.
+#[derive(Debug)]
+struct RankFrames;
+
+impl AnalyzerRule for RankFrames {
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let rewritten = plan.transform_up_with_subqueries(|node| {
+            let LogicalPlan::Window(window) = &node else {
+                return Ok(Transformed::no(node));
+            };
+            let schema = window.input.schema().clone();
+            rewrite_expressions(node, |expr| expr.transform_up(|part| rank_frame(part, &schema)).map(|done| done.data))
+        })?;
+        Ok(rewritten.data)
+    }
+
+    fn name(&self) -> &str {
+        "rank_frames"
+    }
+}
+
+fn rank_frame(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let Expr::WindowFunction(mut call) = part else {
+        return Ok(Transformed::no(part));
+    };
+    let has_no_range = |data_type: DataType| matches!(data_type, DataType::Time32(_) | DataType::Time64(_) | DataType::Binary);
+    let is_rank = matches!(&call.fun, WindowFunctionDefinition::WindowUDF(function)
+        if matches!(window_function::of(function), Some(WindowFunction::Rank(_))));
+    let first = call.params.order_by.first().map(|sort| sort.expr.get_type(schema)).transpose()?;
+    let is_changed = is_rank && first.is_some_and(has_no_range);
+    if is_changed {
+        call.params.window_frame = WindowFrame::new_bounds(
+            WindowFrameUnits::Rows,
+            WindowFrameBound::Preceding(ScalarValue::UInt64(None)),
+            WindowFrameBound::CurrentRow,
+        );
+    }
+    Ok(Transformed::new_transformed(Expr::WindowFunction(call), is_changed))
 }
 
 /// Functions that give a view of a text give a text: the engine's columns are Utf8 and Binary.

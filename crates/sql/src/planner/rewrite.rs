@@ -20,7 +20,7 @@ use super::{from_clause, group_window, interval, set_operation, state_ttl, subqu
 /// - INTERSECT, EXCEPT, UNNEST, USING and NATURAL become calls in FROM, see [`super::from_call`];
 /// - relations that a STATE_TTL hint names become calls in FROM;
 /// - columns of one name in a subquery get numbers;
-/// - `x = ANY (SELECT …)` becomes IN, `(a, b) IN (SELECT …)` becomes EXISTS;
+/// - `x = ANY (SELECT …)` becomes IN, `x IN (VALUES …)` a list, `(a, b) IN (SELECT …)` becomes EXISTS;
 /// - `GROUP BY (a, b)` is `GROUP BY a, b`, `GROUP BY ()` groups all rows, ROLLUP and CUBE of such groups are GROUPING SETS;
 /// - GROUPING_ID is GROUPING of several columns, and both are BIGINT;
 /// - the values of a VALUES column are of one type;
@@ -94,6 +94,7 @@ impl VisitorMut for Rewrite<'_> {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         subquery::rewrite_any(expr);
+        subquery::rewrite_values_in(expr);
         subquery::rewrite_row_in(expr);
         ControlFlow::Continue(())
     }

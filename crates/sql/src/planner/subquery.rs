@@ -15,8 +15,10 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, Result};
 use datafusion::logical_expr::expr::{AggregateFunction as AggregateCall, Exists, InSubquery, ScalarFunction};
-use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, cast};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{
+    Aggregate, BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, cast, lit,
+};
 use datafusion::sql::sqlparser::ast::{self, Ident, TableAlias, TableAliasColumnDef, TableFactor};
 use datafusion::sql::sqlparser::tokenizer::Span;
 use thalweg_core::{Code, Diagnostic};
@@ -93,14 +95,36 @@ pub(crate) fn as_in(expr: &ast::Expr) -> Option<(&ast::Expr, &ast::Query, bool)>
     }
 }
 
+/// `x IN (VALUES (1), (2))` is `x IN (1, 2)`.
+pub(crate) fn rewrite_values_in(expr: &mut ast::Expr) {
+    let ast::Expr::InSubquery { expr: value, subquery, negated } = expr else {
+        return;
+    };
+    let ast::SetExpr::Values(values) = &*subquery.body else {
+        return;
+    };
+    if values.rows.iter().all(|row| row.content.len() == 1) {
+        let list = values.rows.iter().flat_map(|row| row.content.iter().cloned()).collect();
+        *expr = ast::Expr::InList { expr: value.clone(), list, negated: *negated };
+    }
+}
+
 /// Makes the subqueries of a bound plan such that the optimizer's joins mean the same.
 pub(crate) fn prepare(plan: LogicalPlan) -> Result<LogicalPlan> {
     let prepared = plan.transform_up_with_subqueries(|node| {
         let node = with_plain_equalities(node)?;
+        let node = match node {
+            LogicalPlan::Join(mut join) => {
+                join.right = Arc::new(with_grouped_lateral(Arc::unwrap_or_clone(join.right))?);
+                LogicalPlan::Join(join)
+            }
+            other => other,
+        };
         if !has_subquery(&node)? {
             return Ok(Transformed::no(node));
         }
         check_outer_columns(&node)?;
+        let node = node.map_expressions(|expr| expr.transform_up(|part| Ok(simpler_exists(part))))?.data;
         let node = match node {
             LogicalPlan::Filter(mut filter) => {
                 let schema = filter.input.schema().clone();
@@ -172,6 +196,108 @@ fn equality_with_outer(condition: &Expr, schema: &DFSchema) -> Result<Option<(Ex
     Ok(Some((cast(inner, DataType::Float64), cast(outer, DataType::Float64))))
 }
 
+/// EXISTS of a query that always has one row is TRUE; `(SELECT COUNT(*) …) > 0` for a row around is EXISTS, as in Flink.
+fn simpler_exists(part: Expr) -> Transformed<Expr> {
+    match part {
+        Expr::Exists(exists) if sole_aggregate(&exists.subquery.subquery).is_some() => Transformed::yes(lit(!exists.negated)),
+        Expr::BinaryExpr(comparison) => match counted_rows(&comparison) {
+            Some(subquery) => Transformed::yes(Expr::Exists(Exists { subquery, negated: false })),
+            None => Transformed::no(Expr::BinaryExpr(comparison)),
+        },
+        other => Transformed::no(other),
+    }
+}
+
+/// The aggregate without GROUP BY whose one row a query gives.
+fn sole_aggregate(plan: &LogicalPlan) -> Option<&Aggregate> {
+    match plan {
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty().then_some(aggregate),
+        LogicalPlan::Projection(projection) => sole_aggregate(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => sole_aggregate(&alias.input),
+        _ => None,
+    }
+}
+
+/// The rows whose number `comparison` says to be greater than 0.
+fn counted_rows(comparison: &BinaryExpr) -> Option<Subquery> {
+    let number = |expr: &Expr| match expr {
+        Expr::Literal(value, _) => i64::try_from(value.clone()).ok().or_else(|| i32::try_from(value.clone()).ok().map(i64::from)),
+        _ => None,
+    };
+    let (subquery, op, number) = match (&*comparison.left, &*comparison.right) {
+        (Expr::ScalarSubquery(subquery), other) => (subquery, comparison.op, number(other)?),
+        (other, Expr::ScalarSubquery(subquery)) => (subquery, comparison.op.swap()?, number(other)?),
+        _ => return None,
+    };
+    if !matches!((op, number), (Operator::Gt, 0) | (Operator::GtEq, 1)) || subquery.outer_ref_columns.is_empty() {
+        return None;
+    }
+    let aggregate = sole_aggregate(&subquery.subquery)?;
+    let [Expr::AggregateFunction(call)] = aggregate.aggr_expr.as_slice() else {
+        return None;
+    };
+    let counts_rows = call.func.name() == "count"
+        && call.params.filter.is_none()
+        && call.params.args.iter().all(|argument| matches!(argument, Expr::Literal(value, _) if !value.is_null()));
+    let is_plain = match &*subquery.subquery {
+        LogicalPlan::Projection(projection) => {
+            projection.expr.iter().all(|expr| matches!(expr.clone().unalias_nested().data, Expr::Column(_)))
+        }
+        _ => true,
+    };
+    (counts_rows && is_plain).then(|| Subquery { subquery: aggregate.input.clone(), ..subquery.clone() })
+}
+
+/// An aggregate without GROUP BY in a LATERAL query is grouped by the columns that it compares with the row around: as in Flink a
+/// row without a match has no aggregate, where standard SQL has one over no rows.
+fn with_grouped_lateral(right: LogicalPlan) -> Result<LogicalPlan> {
+    match right {
+        LogicalPlan::SubqueryAlias(alias) => {
+            let input = with_grouped_lateral(Arc::unwrap_or_clone(alias.input))?;
+            LogicalPlanBuilder::from(input).alias(alias.alias)?.build()
+        }
+        LogicalPlan::Subquery(lateral) => {
+            let plan = grouped_by_keys(Arc::unwrap_or_clone(lateral.subquery))?;
+            Ok(LogicalPlan::Subquery(Subquery { subquery: Arc::new(plan), ..lateral }))
+        }
+        other => Ok(other),
+    }
+}
+
+fn grouped_by_keys(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let done = plan.transform_down(|node| match node {
+        LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty() => {
+            let keys = match &*aggregate.input {
+                LogicalPlan::Filter(filter) => keys_of(&filter.predicate),
+                _ => None,
+            };
+            let node = match keys {
+                Some(keys) => LogicalPlan::Aggregate(Aggregate::try_new(aggregate.input, keys, aggregate.aggr_expr)?),
+                None => LogicalPlan::Aggregate(aggregate),
+            };
+            Ok(Transformed::new(node, true, TreeNodeRecursion::Stop))
+        }
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Filter(_) => Ok(Transformed::no(node)),
+        other => Ok(Transformed::new(other, false, TreeNodeRecursion::Stop)),
+    })?;
+    Ok(done.data)
+}
+
+/// The columns that `predicate` holds equal to the row around, if it compares nothing else with it.
+fn keys_of(predicate: &Expr) -> Option<Vec<Expr>> {
+    let mut keys = vec![];
+    for condition in split_conjunction(predicate).into_iter().filter(|condition| condition.contains_outer()) {
+        match condition {
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) if !right.any_column_refs() => match &**left {
+                Expr::Column(column) => keys.push(Expr::Column(column.clone())),
+                _ => return None,
+            },
+            _ => return None,
+        }
+    }
+    (!keys.is_empty()).then_some(keys)
+}
+
 fn has_subquery(node: &LogicalPlan) -> Result<bool> {
     let mut found = false;
     node.apply_expressions(|expr| {
@@ -224,7 +350,7 @@ fn with_single_value(part: Expr) -> Result<Transformed<Expr>> {
     let Expr::ScalarSubquery(Subquery { subquery, outer_ref_columns, spans }) = part else {
         return Ok(Transformed::no(part));
     };
-    if subquery.max_rows().is_some_and(|rows| rows <= 1) {
+    if sole_aggregate(&subquery).is_some() || subquery.max_rows().is_some_and(|rows| rows <= 1) {
         return Ok(Transformed::no(Expr::ScalarSubquery(Subquery { subquery, outer_ref_columns, spans })));
     }
     let column = Expr::Column(subquery.schema().columns().swap_remove(0));
