@@ -5,7 +5,7 @@
 //! | SQL | AST |
 //! |---|---|
 //! | `TABLE t PARTITION BY (k, j)` as an argument | function `TABLE` with the arguments `t` (identifier or compound identifier), `k`, `j` |
-//! | `TABLE (SELECT …)` as an argument | function `TABLE` with a subquery as its first argument |
+//! | `TABLE (SELECT …)` and `(SELECT …) PARTITION BY k` as an argument | function `TABLE` with a subquery as its first argument |
 //! | `CAST(x AS type)` | a cast to the custom type whose name is the canonical text of our type; see [`crate::types::from_ast`] |
 //! | `MAP['k', v]` | function `MAP` with the arguments `'k'`, `v` |
 //! | `ROW(a, b)`, `DESCRIPTOR(ts)` | functions of those names |
@@ -77,6 +77,11 @@ impl FlinkDialect {
                 (None, _) => return parser.expected_ref("the name of a table", parser.peek_token_ref()),
             }
         };
+        self.partitioned(parser, &table, input)
+    }
+
+    /// The call `TABLE` of a relation and the keys that follow it.
+    fn partitioned(&self, parser: &mut Parser, place: &TokenWithSpan, input: Expr) -> Result<Expr, ParserError> {
         let mut arguments = vec![input];
         if parser.parse_keywords(&[Keyword::PARTITION, Keyword::BY]) {
             if parser.consume_token(&Token::LParen) {
@@ -93,7 +98,7 @@ impl FlinkDialect {
                     .label(span_between(order.span.start, order.span.end), "order"),
             );
         }
-        Ok(call("TABLE", &table, arguments))
+        Ok(call("TABLE", place, arguments))
     }
 
     fn cast(&self, parser: &mut Parser, kind: CastKind) -> Result<Expr, ParserError> {
@@ -177,8 +182,23 @@ impl Dialect for FlinkDialect {
         true
     }
 
+    /// `PARTITION BY` behind a query that is an argument.
+    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        let tokens = [0, 1].map(|at| parser.peek_nth_token_ref(at));
+        let is_keyword = |token: &TokenWithSpan, wanted| matches!(&token.token, Token::Word(word) if word.keyword == wanted);
+        let is_partition_by = is_keyword(tokens[0], Keyword::PARTITION) && is_keyword(tokens[1], Keyword::BY);
+        is_partition_by.then(|| Ok(self.prec_value(Precedence::Period)))
+    }
+
     /// `IS [NOT] DISTINCT FROM` binds like `=`; by itself sqlparser takes all that follows for its right side, `AND` included.
+    /// `(SELECT …) PARTITION BY k` is `TABLE (SELECT …) PARTITION BY k`.
     fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
+        if let Expr::Subquery(_) = expr
+            && parser.peek_keyword(Keyword::PARTITION)
+        {
+            let place = parser.peek_token();
+            return Some(self.partitioned(parser, &place, expr.clone()));
+        }
         let is_distinct = parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]);
         if !is_distinct && !parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]) {
             return None;

@@ -16,6 +16,7 @@ mod check;
 mod context;
 mod data_type;
 mod decimal;
+mod empty_input;
 mod error;
 mod expression;
 mod fit_nested;

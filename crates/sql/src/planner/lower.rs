@@ -22,7 +22,7 @@ use super::state_ttl::StateTtlNode;
 use super::system_time::SystemTimeNode;
 use super::unnest_node::UnnestNode;
 use super::window_node::{CallKind, WindowNode, window_fields};
-use super::{PlannerInput, expression, span};
+use super::{PlannerInput, empty_input, expression, span};
 
 /// Builds one streaming plan from one or more logical plans.
 pub(crate) struct Lowering<'a> {
@@ -85,6 +85,9 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Limit(limit) => self.limit(limit),
             LogicalPlan::Union(union) => self.union(union),
             LogicalPlan::Aggregate(aggregate) => {
+                if let Some(row) = empty_input::sole_row(aggregate).map_err(|error| super::error::finding(&error, None))? {
+                    return self.lower(&row);
+                }
                 let relation = self.lower(&aggregate.input)?;
                 let relation = self.aggregate(relation, aggregate)?;
                 self.apply_hints(relation.node, &[&aggregate.input]);
@@ -102,6 +105,10 @@ impl<'a> Lowering<'a> {
                 self.values_node(columns, empty.schema.clone(), rows)
             }
             LogicalPlan::Join(join) => {
+                let simpler = empty_input::without_empty_side(join).map_err(|error| super::error::finding(&error, None))?;
+                if let Some(simpler) = simpler {
+                    return self.lower_needed(&simpler, needed);
+                }
                 let relation = self.join(join, needed)?;
                 match join.join_type {
                     JoinType::RightSemi | JoinType::RightAnti => self.apply_hints(relation.node, &[&join.right, &join.left]),

@@ -1,0 +1,64 @@
+//! Relations that are seen to have no rows while planning, as behind `WHERE 1 = 2`.
+//!
+//! As in Flink an outer join with one is a projection of the other side, an anti join the other side itself, and an aggregate without
+//! GROUP BY over one is a row: so what could be taken back is not.
+
+use std::sync::Arc;
+
+use datafusion::common::{JoinType, Result, ScalarValue};
+use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan, Projection, Values};
+use thalweg_plan::AggregateFunction;
+
+use super::aggregate_function;
+
+/// Whether a relation is seen to have no rows.
+fn is_empty(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::EmptyRelation(empty) => !empty.produce_one_row,
+        LogicalPlan::Filter(filter) => never_holds(&filter.predicate) || is_empty(&filter.input),
+        LogicalPlan::Projection(projection) => is_empty(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => is_empty(&alias.input),
+        LogicalPlan::Join(join) if join.join_type == JoinType::Inner => is_empty(&join.left) || is_empty(&join.right),
+        _ => false,
+    }
+}
+
+fn never_holds(condition: &Expr) -> bool {
+    matches!(condition, Expr::Literal(ScalarValue::Boolean(None | Some(false)) | ScalarValue::Null, _))
+}
+
+/// The plan in place of a join of which one side cannot have a match; `None` if both can.
+pub(crate) fn without_empty_side(join: &Join) -> Result<Option<LogicalPlan>> {
+    let never = join.filter.as_ref().is_some_and(never_holds);
+    let kept = match join.join_type {
+        JoinType::Left | JoinType::LeftAnti if never || is_empty(&join.right) => &join.left,
+        JoinType::Right | JoinType::RightAnti if never || is_empty(&join.left) => &join.right,
+        _ => return Ok(None),
+    };
+    let exprs = join.schema.iter().map(|(qualifier, field)| match kept.schema().maybe_index_of_column(&(qualifier, field).into()) {
+        Some(_) => Ok(Expr::from((qualifier, field))),
+        None => {
+            let null = Expr::Literal(ScalarValue::try_from(field.data_type())?, None);
+            Ok(null.alias_qualified(qualifier.cloned(), field.name()))
+        }
+    });
+    let exprs = exprs.collect::<Result<Vec<_>>>()?;
+    Ok(Some(LogicalPlan::Projection(Projection::try_new_with_schema(exprs, kept.clone(), join.schema.clone())?)))
+}
+
+/// The row of an aggregate without GROUP BY over no rows: COUNT is 0, all else NULL. `None` if the input may have rows.
+pub(crate) fn sole_row(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
+    if !aggregate.group_expr.is_empty() || !is_empty(&aggregate.input) {
+        return Ok(None);
+    }
+    let values = aggregate.aggr_expr.iter().zip(aggregate.schema.fields()).map(|(call, field)| {
+        let is_count = match call.clone().unalias_nested().data {
+            Expr::AggregateFunction(call) => aggregate_function::of(&call.func) == Some(AggregateFunction::Count),
+            _ => false,
+        };
+        let value = if is_count { ScalarValue::new_zero(field.data_type())? } else { ScalarValue::try_from(field.data_type())? };
+        Ok(Expr::Literal(value, None))
+    });
+    let row = values.collect::<Result<Vec<_>>>()?;
+    Ok(Some(LogicalPlan::Values(Values { schema: Arc::clone(&aggregate.schema), values: vec![row] })))
+}
