@@ -15,7 +15,7 @@ use crate::{AggregateFactory, GroupAccumulator};
 /// What a session is made of.
 enum Content {
     Aggregates(Vec<AggregateFactory>),
-    /// All columns of the input.
+    /// All columns of the input, and the weight of each row.
     Rows(Fields),
 }
 
@@ -48,7 +48,10 @@ impl SessionLayout {
             Some(calls) => {
                 Content::Aggregates(calls.iter().map(|call| AggregateFactory::new(call, input)).collect::<Result<_>>()?)
             }
-            None => Content::Rows(input.fields().clone()),
+            None => {
+                let weight = Arc::new(Field::new("weight", DataType::Int64, false));
+                Content::Rows(input.fields().iter().cloned().chain([weight]).collect())
+            }
         };
         let width = match &node.aggregates {
             Some(calls) => node.keys.len() + calls.len(),
@@ -106,7 +109,10 @@ impl SessionLayout {
     ) -> Result<()> {
         match &self.content {
             Content::Rows(fields) => {
-                let rows: ArrayRef = Arc::new(StructArray::try_new(fields.clone(), batch.rows.columns().to_vec(), None)?);
+                let mut columns = batch.rows.columns().to_vec();
+                let ones = || Int64Array::from(vec![1; batch.num_rows()]);
+                columns.push(Arc::new(batch.weights.clone().unwrap_or_else(ones)));
+                let rows: ArrayRef = Arc::new(StructArray::try_new(fields.clone(), columns, None)?);
                 accumulators[0].update(Some(&rows), None, None, sessions, total)
             }
             Content::Aggregates(factories) => factories.iter().zip(accumulators).try_for_each(|(factory, accumulator)| {

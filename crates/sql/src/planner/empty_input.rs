@@ -35,13 +35,14 @@ pub(crate) fn without_empty_side(join: &Join) -> Result<Option<LogicalPlan>> {
         JoinType::Right | JoinType::RightAnti if never || is_empty(&join.left) => &join.right,
         _ => return Ok(None),
     };
-    let exprs = join.schema.iter().map(|(qualifier, field)| match kept.schema().maybe_index_of_column(&(qualifier, field).into()) {
-        Some(_) => Ok(Expr::from((qualifier, field))),
-        None => {
-            let null = Expr::Literal(ScalarValue::try_from(field.data_type())?, None);
-            Ok(null.alias_qualified(qualifier.cloned(), field.name()))
-        }
-    });
+    let exprs =
+        join.schema.iter().map(|(qualifier, field)| match kept.schema().maybe_index_of_column(&(qualifier, field).into()) {
+            Some(_) => Ok(Expr::from((qualifier, field))),
+            None => {
+                let null = Expr::Literal(ScalarValue::try_from(field.data_type())?, None);
+                Ok(null.alias_qualified(qualifier.cloned(), field.name()))
+            }
+        });
     let exprs = exprs.collect::<Result<Vec<_>>>()?;
     Ok(Some(LogicalPlan::Projection(Projection::try_new_with_schema(exprs, kept.clone(), join.schema.clone())?)))
 }
