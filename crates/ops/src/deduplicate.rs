@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | first | arrival | at once | rows are added |
 //! | first | event time | when the watermark reaches the earliest row; of equal times the one that came first | rows are added |
-//! | last | arrival | at once, unless it is equal to the row before | a row replaces the one before |
+//! | last | arrival | at once | a row replaces the one before |
 //! | last | event time | at once; a row replaces another whose time is not greater | a row replaces the one before |
 //!
 //! Late rows: for "first by event time" a row behind its partition's watermark is dropped and counted, even of a key never seen.
@@ -15,8 +15,7 @@
 
 use std::collections::BTreeSet;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, UInt32Array, make_comparator};
-use arrow::compute::SortOptions;
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use hashbrown::HashMap;
 use thalweg_core::{Batch, Epoch, EventTime, Result};
@@ -174,35 +173,11 @@ impl DeduplicateOperator {
     fn emit(&self, ids: &[Option<RowId>], changes: Changes, watermarks: Option<Vec<i64>>, out: &mut Output) -> Result<()> {
         let columns = self.rows.gather(ids, &(0..self.width).collect::<Vec<_>>())?;
         let batch = changes.into_batch(&self.output_schema, columns)?;
-        let mut batch = Batch { row_watermarks: watermarks.map(Int64Array::from), ..batch };
-        if self.node.keep == Keep::Last && self.node.time_column.is_none() {
-            batch = without_equal_updates(batch)?;
-        }
+        let batch = Batch { row_watermarks: watermarks.map(Int64Array::from), ..batch };
         for offset in (0..batch.num_rows()).step_by(self.batch_rows) {
             out.push(batch.slice(offset, self.batch_rows.min(batch.num_rows() - offset)));
         }
         Ok(())
-    }
-}
-
-/// Leaves out the updates whose two halves, one behind the other, are equal: as in Flink they tell nothing by arrival.
-fn without_equal_updates(batch: Batch) -> Result<Batch> {
-    // Types without an order are left as they are.
-    let comparators = batch.rows.columns().iter().map(|column| make_comparator(column, column, SortOptions::default()));
-    let Ok(comparators) = comparators.collect::<std::result::Result<Vec<_>, _>>() else {
-        return Ok(batch);
-    };
-    let mut mask = vec![true; batch.num_rows()];
-    for row in 1..batch.num_rows() {
-        let is_update = batch.weight(row - 1) < 0 && batch.weight(row) > 0;
-        if is_update && comparators.iter().all(|compare| compare(row - 1, row).is_eq()) {
-            mask[row - 1] = false;
-            mask[row] = false;
-        }
-    }
-    match mask.contains(&false) {
-        true => Ok(batch.filter(&BooleanArray::from(mask))?),
-        false => Ok(batch),
     }
 }
 

@@ -127,17 +127,16 @@ impl SessionOperator {
     /// The rows that are not taken back in their own session.
     fn left_over(&mut self, rows: &RecordBatch, weights: &Int64Array, sessions: &UInt32Array) -> Result<RecordBatch> {
         let hashes = RowHasher::new(&self.layout.output_schema)?.hashes(rows)?;
+        let mut is_left: Vec<bool> = weights.values().iter().map(|weight| *weight > 0).collect();
+        // A row may stand behind the one that takes it back: sessions that were merged stand one behind the other.
         let mut places: HashMap<(u32, RowHash), Vec<usize>> = HashMap::new();
-        let mut is_left = vec![false; rows.num_rows()];
-        for (row, hash) in hashes.into_iter().enumerate() {
-            let same = places.entry((sessions.value(row), hash)).or_default();
-            if weights.value(row) > 0 {
-                is_left[row] = true;
-                same.push(row);
-            } else if let Some(taken_back) = same.pop() {
-                is_left[taken_back] = false;
-            } else {
-                self.late_rows += 1;
+        for row in (0..rows.num_rows()).filter(|row| is_left[*row]) {
+            places.entry((sessions.value(row), hashes[row])).or_default().push(row);
+        }
+        for row in (0..rows.num_rows()).filter(|row| weights.value(*row) < 0) {
+            match places.get_mut(&(sessions.value(row), hashes[row])).and_then(Vec::pop) {
+                Some(taken_back) => is_left[taken_back] = false,
+                None => self.late_rows += 1,
             }
         }
         Ok(filter_record_batch(rows, &BooleanArray::from(is_left))?)
