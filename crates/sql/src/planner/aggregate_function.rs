@@ -30,6 +30,12 @@ pub(crate) fn all() -> Vec<Arc<AggregateUDF>> {
         .collect()
 }
 
+/// COUNT, for calls that no text stands behind.
+pub(crate) fn count() -> Arc<AggregateUDF> {
+    let function = AggregateFunction::Count;
+    Arc::new(AggregateUDF::from(PlannedAggregate::new(function, function.name())))
+}
+
 /// What sees to it that a subquery that stands for a value gives one row. No name in SQL leads to it.
 pub(crate) fn single_value() -> Arc<AggregateUDF> {
     let function = AggregateFunction::SingleValue;

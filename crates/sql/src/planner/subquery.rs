@@ -6,6 +6,7 @@
 //! | `x NOT IN (SELECT …)` | an anti join that knows nulls, see [`super::null_aware`] |
 //! | `NOT EXISTS (SELECT …)` | an anti join |
 //! | the same below OR | a mark join |
+//! | the same in SELECT | a count of the rows that match, as a value, compared with 0 |
 //! | `(a, b) IN (SELECT c, d …)` | as EXISTS |
 //! | `(SELECT …)` as a value | a left join with its row; a second row fails the job |
 
@@ -13,11 +14,12 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, Result};
+use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, Result, ScalarValue, Spans};
 use datafusion::logical_expr::expr::{AggregateFunction as AggregateCall, Exists, InSubquery, ScalarFunction};
+use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    Aggregate, BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, cast, lit,
+    Aggregate, BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, cast, lit, when,
 };
 use datafusion::sql::sqlparser::ast::{self, Ident, TableAlias, TableAliasColumnDef, TableFactor};
 use datafusion::sql::sqlparser::tokenizer::Span;
@@ -124,7 +126,15 @@ pub(crate) fn prepare(plan: LogicalPlan) -> Result<LogicalPlan> {
             return Ok(Transformed::no(node));
         }
         check_outer_columns(&node)?;
-        let node = node.map_expressions(|expr| expr.transform_up(|part| Ok(simpler_exists(part))))?.data;
+        let is_filter = matches!(node, LogicalPlan::Filter(_));
+        let around = schema_of_inputs(&node);
+        let node = node.map_expressions(|expr| {
+            expr.transform_up(|part| match is_filter {
+                true => Ok(simpler_exists(part)),
+                false => as_count(part, &around),
+            })
+        })?;
+        let node = node.data;
         let node = match node {
             LogicalPlan::Filter(mut filter) => {
                 let schema = filter.input.schema().clone();
@@ -208,6 +218,61 @@ fn simpler_exists(part: Expr) -> Transformed<Expr> {
     }
 }
 
+/// EXISTS and IN as values: from the number of rows, of those that match and of those that are NULL.
+fn as_count(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let value = match part {
+        Expr::Exists(exists) => {
+            let found = has_rows(Arc::unwrap_or_clone(exists.subquery.subquery))?;
+            if exists.negated { Expr::Not(Box::new(found)) } else { found }
+        }
+        Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
+            let rows = LogicalPlanBuilder::from(Arc::unwrap_or_clone(subquery.subquery)).alias(ROWS)?.build()?;
+            let column = Expr::Column(rows.schema().columns().swap_remove(0));
+            let of = |condition: Expr| LogicalPlanBuilder::from(rows.clone()).filter(condition)?.build();
+            let matches = of(equality(column.clone(), as_outer(expr.as_ref().clone(), schema)?, rows.schema())?)?;
+            let matches = has_rows(with_plain_equalities(matches)?)?;
+            let unknown = has_rows(of(column.is_null())?)?.or(expr.is_null().and(has_rows(rows)?));
+            let null = Expr::Literal(ScalarValue::Boolean(None), None);
+            let found = when(matches, lit(true)).when(unknown, null).otherwise(lit(false))?;
+            if negated { Expr::Not(Box::new(found)) } else { found }
+        }
+        other => return Ok(Transformed::no(other)),
+    };
+    Ok(Transformed::yes(value))
+}
+
+/// Whether `rows` has any: never unknown.
+fn has_rows(rows: LogicalPlan) -> Result<Expr> {
+    let one = vec![Expr::Literal(ScalarValue::Int64(Some(1)), None)];
+    let count = AggregateCall::new_udf(aggregate_function::count(), one, false, None, vec![], None);
+    let plan = LogicalPlanBuilder::from(rows).aggregate(Vec::<Expr>::new(), vec![Expr::AggregateFunction(count)])?.build()?;
+    let outer_ref_columns = plan.all_out_ref_exprs();
+    let count = Expr::ScalarSubquery(Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: Spans::default() });
+    Ok(Expr::IsTrue(Box::new(count.gt(lit(0_i64)))))
+}
+
+/// `column = outer`, both of one type.
+fn equality(column: Expr, outer: Expr, schema: &DFSchema) -> Result<Expr> {
+    let (left, right) = (column.get_type(schema)?, outer.get_type(schema)?);
+    let common = comparison_coercion(&left, &right).unwrap_or_else(|| left.clone());
+    let of_type = |expr: Expr, data_type: DataType| if data_type == common { expr } else { cast(expr, common.clone()) };
+    Ok(of_type(column, left).eq(of_type(outer, right)))
+}
+
+/// `expr` over the row around, as it is named in a subquery.
+fn as_outer(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    let outer = expr.transform(|part| {
+        Ok(match part {
+            Expr::Column(column) => {
+                let field = schema.field_from_column(&column)?;
+                Transformed::yes(Expr::OuterReferenceColumn(field.clone(), column))
+            }
+            other => Transformed::no(other),
+        })
+    })?;
+    Ok(outer.data)
+}
+
 /// The aggregate without GROUP BY whose one row a query gives.
 fn sole_aggregate(plan: &LogicalPlan) -> Option<&Aggregate> {
     match plan {
@@ -236,7 +301,7 @@ fn counted_rows(comparison: &BinaryExpr) -> Option<Subquery> {
     let [Expr::AggregateFunction(call)] = aggregate.aggr_expr.as_slice() else {
         return None;
     };
-    let counts_rows = call.func.name() == "count"
+    let counts_rows = aggregate_function::of(&call.func) == Some(thalweg_plan::AggregateFunction::Count)
         && call.params.filter.is_none()
         && call.params.args.iter().all(|argument| matches!(argument, Expr::Literal(value, _) if !value.is_null()));
     let is_plain = match &*subquery.subquery {
@@ -403,18 +468,10 @@ fn truth_of(expr: Expr, negated: bool, schema: &DFSchema) -> Result<Expr> {
 
 /// `x NOT IN (SELECT y …)` as `NOT EXISTS (SELECT … WHERE (x = y) IS NOT FALSE)`.
 fn not_in_as_not_exists(one: InSubquery, schema: &DFSchema) -> Result<Expr> {
-    let outer = one.expr.transform(|part| {
-        Ok(match part {
-            Expr::Column(column) => {
-                let field = schema.field_from_column(&column)?;
-                Transformed::yes(Expr::OuterReferenceColumn(field.clone(), column))
-            }
-            other => Transformed::no(other),
-        })
-    })?;
+    let outer = as_outer(*one.expr, schema)?;
     let rows = LogicalPlanBuilder::from(Arc::unwrap_or_clone(one.subquery.subquery)).alias(ROWS)?;
     let column = Expr::Column(rows.schema().columns().swap_remove(0));
-    let plan = rows.filter(outer.data.eq(column).is_not_false())?.build()?;
+    let plan = rows.filter(outer.eq(column).is_not_false())?.build()?;
     let outer_ref_columns = plan.all_out_ref_exprs();
     let subquery = Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: one.subquery.spans };
     Ok(Expr::Exists(Exists { subquery, negated: true }))
