@@ -12,5 +12,5 @@ CREATE TABLE clicks (
   'format' = 'json'
 );
 
-SELECT user_id, user_id IN (SELECT user_id FROM clicks WHERE amount > 10) AS spends
+SELECT COUNT(*) FILTER (WHERE user_id IN (SELECT user_id FROM clicks WHERE amount > 10)) AS spenders
 FROM clicks;

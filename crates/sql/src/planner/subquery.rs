@@ -126,15 +126,12 @@ pub(crate) fn prepare(plan: LogicalPlan) -> Result<LogicalPlan> {
             return Ok(Transformed::no(node));
         }
         check_outer_columns(&node)?;
-        let is_filter = matches!(node, LogicalPlan::Filter(_));
         let around = schema_of_inputs(&node);
-        let node = node.map_expressions(|expr| {
-            expr.transform_up(|part| match is_filter {
-                true => Ok(simpler_exists(part)),
-                false => as_count(part, &around),
-            })
-        })?;
-        let node = node.data;
+        let node = match node {
+            LogicalPlan::Filter(_) => node.map_expressions(|expr| expr.transform_up(|part| Ok(simpler_exists(part))))?.data,
+            LogicalPlan::Projection(_) => node.map_expressions(|expr| expr.transform_up(|part| as_count(part, &around)))?.data,
+            other => other,
+        };
         let node = match node {
             LogicalPlan::Filter(mut filter) => {
                 let schema = filter.input.schema().clone();
@@ -226,7 +223,7 @@ fn as_count(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             if exists.negated { Expr::Not(Box::new(found)) } else { found }
         }
         Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
-            let rows = LogicalPlanBuilder::from(Arc::unwrap_or_clone(subquery.subquery)).alias(ROWS)?.build()?;
+            let rows = Arc::unwrap_or_clone(subquery.subquery);
             let column = Expr::Column(rows.schema().columns().swap_remove(0));
             let of = |condition: Expr| LogicalPlanBuilder::from(rows.clone()).filter(condition)?.build();
             let matches = of(equality(column.clone(), as_outer(expr.as_ref().clone(), schema)?, rows.schema())?)?;
@@ -507,7 +504,7 @@ fn left_over(what: &str, part: &Expr, subquery: &Subquery) -> DataFusionError {
         Expr::ScalarSubquery(_) => {
             "it may stand in SELECT, WHERE and HAVING, and compare outer columns with = in its WHERE; or join the tables"
         }
-        _ => "it may stand in WHERE and HAVING, and compare outer columns in its WHERE",
+        _ => "it may stand in SELECT, WHERE and HAVING, and compare outer columns in its WHERE",
     };
     let place = span::union(span::of_expr(part), span::of_plan(&subquery.subquery));
     refuse(Diagnostic::error(Code::NOT_YET, format!("{what} does not run yet")).label_opt(place, "this").help(help))
