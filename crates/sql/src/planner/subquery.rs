@@ -14,18 +14,17 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, Result, ScalarValue, Spans};
+use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, Result};
 use datafusion::logical_expr::expr::{AggregateFunction as AggregateCall, Exists, InSubquery, ScalarFunction};
-use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
-use datafusion::logical_expr::utils::{conjunction, split_conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{
-    Aggregate, BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, cast, lit, when,
-};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, cast};
 use datafusion::sql::sqlparser::ast::{self, Ident, TableAlias, TableAliasColumnDef, TableFactor};
 use datafusion::sql::sqlparser::tokenizer::Span;
 use thalweg_core::{Code, Diagnostic};
 
 use super::error::refuse;
+use super::exists::{as_count, simpler_exists, sole_aggregate};
+use super::lateral::with_grouped_lateral;
 use super::optimize::schema_of_inputs;
 use super::{aggregate_function, ast_build, span};
 use crate::functions::expr_planner::sign_of;
@@ -153,7 +152,7 @@ pub(crate) fn prepare(plan: LogicalPlan) -> Result<LogicalPlan> {
 /// column, `=`, and an expression of the row around.
 ///
 /// They become keys of a join. As keys floats are equal when their bits are, so nothing is lost of Flink's `=`.
-fn with_plain_equalities(node: LogicalPlan) -> Result<LogicalPlan> {
+pub(crate) fn with_plain_equalities(node: LogicalPlan) -> Result<LogicalPlan> {
     let LogicalPlan::Filter(filter) = node else {
         return Ok(node);
     };
@@ -203,61 +202,8 @@ fn equality_with_outer(condition: &Expr, schema: &DFSchema) -> Result<Option<(Ex
     Ok(Some((cast(inner, DataType::Float64), cast(outer, DataType::Float64))))
 }
 
-/// EXISTS of a query that always has one row is TRUE; `(SELECT COUNT(*) …) > 0` for a row around is EXISTS, as in Flink.
-fn simpler_exists(part: Expr) -> Transformed<Expr> {
-    match part {
-        Expr::Exists(exists) if sole_aggregate(&exists.subquery.subquery).is_some() => Transformed::yes(lit(!exists.negated)),
-        Expr::BinaryExpr(comparison) => match counted_rows(&comparison) {
-            Some(subquery) => Transformed::yes(Expr::Exists(Exists { subquery, negated: false })),
-            None => Transformed::no(Expr::BinaryExpr(comparison)),
-        },
-        other => Transformed::no(other),
-    }
-}
-
-/// EXISTS and IN as values: from the number of rows, of those that match and of those that are NULL.
-fn as_count(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let value = match part {
-        Expr::Exists(exists) => {
-            let found = has_rows(Arc::unwrap_or_clone(exists.subquery.subquery))?;
-            if exists.negated { Expr::Not(Box::new(found)) } else { found }
-        }
-        Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
-            let rows = Arc::unwrap_or_clone(subquery.subquery);
-            let column = Expr::Column(rows.schema().columns().swap_remove(0));
-            let of = |condition: Expr| LogicalPlanBuilder::from(rows.clone()).filter(condition)?.build();
-            let matches = of(equality(column.clone(), as_outer(expr.as_ref().clone(), schema)?, rows.schema())?)?;
-            let matches = has_rows(with_plain_equalities(matches)?)?;
-            let unknown = has_rows(of(column.is_null())?)?.or(expr.is_null().and(has_rows(rows)?));
-            let null = Expr::Literal(ScalarValue::Boolean(None), None);
-            let found = when(matches, lit(true)).when(unknown, null).otherwise(lit(false))?;
-            if negated { Expr::Not(Box::new(found)) } else { found }
-        }
-        other => return Ok(Transformed::no(other)),
-    };
-    Ok(Transformed::yes(value))
-}
-
-/// Whether `rows` has any: never unknown.
-fn has_rows(rows: LogicalPlan) -> Result<Expr> {
-    let one = vec![Expr::Literal(ScalarValue::Int64(Some(1)), None)];
-    let count = AggregateCall::new_udf(aggregate_function::count(), one, false, None, vec![], None);
-    let plan = LogicalPlanBuilder::from(rows).aggregate(Vec::<Expr>::new(), vec![Expr::AggregateFunction(count)])?.build()?;
-    let outer_ref_columns = plan.all_out_ref_exprs();
-    let count = Expr::ScalarSubquery(Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: Spans::default() });
-    Ok(Expr::IsTrue(Box::new(count.gt(lit(0_i64)))))
-}
-
-/// `column = outer`, both of one type.
-fn equality(column: Expr, outer: Expr, schema: &DFSchema) -> Result<Expr> {
-    let (left, right) = (column.get_type(schema)?, outer.get_type(schema)?);
-    let common = comparison_coercion(&left, &right).unwrap_or_else(|| left.clone());
-    let of_type = |expr: Expr, data_type: DataType| if data_type == common { expr } else { cast(expr, common.clone()) };
-    Ok(of_type(column, left).eq(of_type(outer, right)))
-}
-
 /// `expr` over the row around, as it is named in a subquery.
-fn as_outer(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+pub(crate) fn as_outer(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     let outer = expr.transform(|part| {
         Ok(match part {
             Expr::Column(column) => {
@@ -268,96 +214,6 @@ fn as_outer(expr: Expr, schema: &DFSchema) -> Result<Expr> {
         })
     })?;
     Ok(outer.data)
-}
-
-/// The aggregate without GROUP BY whose one row a query gives.
-fn sole_aggregate(plan: &LogicalPlan) -> Option<&Aggregate> {
-    match plan {
-        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty().then_some(aggregate),
-        LogicalPlan::Projection(projection) => sole_aggregate(&projection.input),
-        LogicalPlan::SubqueryAlias(alias) => sole_aggregate(&alias.input),
-        _ => None,
-    }
-}
-
-/// The rows whose number `comparison` says to be greater than 0.
-fn counted_rows(comparison: &BinaryExpr) -> Option<Subquery> {
-    let number = |expr: &Expr| match expr {
-        Expr::Literal(value, _) => i64::try_from(value.clone()).ok().or_else(|| i32::try_from(value.clone()).ok().map(i64::from)),
-        _ => None,
-    };
-    let (subquery, op, number) = match (&*comparison.left, &*comparison.right) {
-        (Expr::ScalarSubquery(subquery), other) => (subquery, comparison.op, number(other)?),
-        (other, Expr::ScalarSubquery(subquery)) => (subquery, comparison.op.swap()?, number(other)?),
-        _ => return None,
-    };
-    if !matches!((op, number), (Operator::Gt, 0) | (Operator::GtEq, 1)) || subquery.outer_ref_columns.is_empty() {
-        return None;
-    }
-    let aggregate = sole_aggregate(&subquery.subquery)?;
-    let [Expr::AggregateFunction(call)] = aggregate.aggr_expr.as_slice() else {
-        return None;
-    };
-    let counts_rows = aggregate_function::of(&call.func) == Some(thalweg_plan::AggregateFunction::Count)
-        && call.params.filter.is_none()
-        && call.params.args.iter().all(|argument| matches!(argument, Expr::Literal(value, _) if !value.is_null()));
-    let is_plain = match &*subquery.subquery {
-        LogicalPlan::Projection(projection) => {
-            projection.expr.iter().all(|expr| matches!(expr.clone().unalias_nested().data, Expr::Column(_)))
-        }
-        _ => true,
-    };
-    (counts_rows && is_plain).then(|| Subquery { subquery: aggregate.input.clone(), ..subquery.clone() })
-}
-
-/// An aggregate without GROUP BY in a LATERAL query is grouped by the columns that it compares with the row around: as in Flink a
-/// row without a match has no aggregate, where standard SQL has one over no rows.
-fn with_grouped_lateral(right: LogicalPlan) -> Result<LogicalPlan> {
-    match right {
-        LogicalPlan::SubqueryAlias(alias) => {
-            let input = with_grouped_lateral(Arc::unwrap_or_clone(alias.input))?;
-            LogicalPlanBuilder::from(input).alias(alias.alias)?.build()
-        }
-        LogicalPlan::Subquery(lateral) => {
-            let plan = grouped_by_keys(Arc::unwrap_or_clone(lateral.subquery))?;
-            Ok(LogicalPlan::Subquery(Subquery { subquery: Arc::new(plan), ..lateral }))
-        }
-        other => Ok(other),
-    }
-}
-
-fn grouped_by_keys(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let done = plan.transform_down(|node| match node {
-        LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty() => {
-            let keys = match &*aggregate.input {
-                LogicalPlan::Filter(filter) => keys_of(&filter.predicate),
-                _ => None,
-            };
-            let node = match keys {
-                Some(keys) => LogicalPlan::Aggregate(Aggregate::try_new(aggregate.input, keys, aggregate.aggr_expr)?),
-                None => LogicalPlan::Aggregate(aggregate),
-            };
-            Ok(Transformed::new(node, true, TreeNodeRecursion::Stop))
-        }
-        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Filter(_) => Ok(Transformed::no(node)),
-        other => Ok(Transformed::new(other, false, TreeNodeRecursion::Stop)),
-    })?;
-    Ok(done.data)
-}
-
-/// The columns that `predicate` holds equal to the row around, if it compares nothing else with it.
-fn keys_of(predicate: &Expr) -> Option<Vec<Expr>> {
-    let mut keys = vec![];
-    for condition in split_conjunction(predicate).into_iter().filter(|condition| condition.contains_outer()) {
-        match condition {
-            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) if !right.any_column_refs() => match &**left {
-                Expr::Column(column) => keys.push(Expr::Column(column.clone())),
-                _ => return None,
-            },
-            _ => return None,
-        }
-    }
-    (!keys.is_empty()).then_some(keys)
 }
 
 fn has_subquery(node: &LogicalPlan) -> Result<bool> {
