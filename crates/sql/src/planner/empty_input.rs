@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{JoinType, Result, ScalarValue};
 use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan, Projection, Values};
 use thalweg_plan::AggregateFunction;
@@ -47,11 +48,18 @@ pub(crate) fn without_empty_side(join: &Join) -> Result<Option<LogicalPlan>> {
     Ok(Some(LogicalPlan::Projection(Projection::try_new_with_schema(exprs, kept.clone(), join.schema.clone())?)))
 }
 
-/// The row of an aggregate without GROUP BY over no rows: COUNT is 0, all else NULL. `None` if the input may have rows.
-pub(crate) fn sole_row(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
-    if !aggregate.group_expr.is_empty() || !is_empty(&aggregate.input) {
-        return Ok(None);
-    }
+/// Puts the row of an aggregate without GROUP BY over no rows in its place: COUNT is 0, all else NULL.
+pub(crate) fn with_sole_rows(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let done = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty() && is_empty(&aggregate.input) => {
+            Ok(Transformed::yes(sole_row(&aggregate)?))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(done.data)
+}
+
+fn sole_row(aggregate: &Aggregate) -> Result<LogicalPlan> {
     let values = aggregate.aggr_expr.iter().zip(aggregate.schema.fields()).map(|(call, field)| {
         let is_count = match call.clone().unalias_nested().data {
             Expr::AggregateFunction(call) => aggregate_function::of(&call.func) == Some(AggregateFunction::Count),
@@ -61,5 +69,5 @@ pub(crate) fn sole_row(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
         Ok(Expr::Literal(value, None))
     });
     let row = values.collect::<Result<Vec<_>>>()?;
-    Ok(Some(LogicalPlan::Values(Values { schema: Arc::clone(&aggregate.schema), values: vec![row] })))
+    Ok(LogicalPlan::Values(Values { schema: Arc::clone(&aggregate.schema), values: vec![row] }))
 }

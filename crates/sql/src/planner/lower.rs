@@ -85,9 +85,6 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Limit(limit) => self.limit(limit),
             LogicalPlan::Union(union) => self.union(union),
             LogicalPlan::Aggregate(aggregate) => {
-                if let Some(row) = empty_input::sole_row(aggregate).map_err(|error| super::error::finding(&error, None))? {
-                    return self.lower(&row);
-                }
                 let relation = self.lower(&aggregate.input)?;
                 let relation = self.aggregate(relation, aggregate)?;
                 self.apply_hints(relation.node, &[&aggregate.input]);

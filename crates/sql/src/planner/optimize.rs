@@ -30,6 +30,7 @@ use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerContext,
 
 use super::approximate::ApproximateNumbers;
 use super::context::config_options;
+use super::empty_input;
 use super::global_aggregate::optimise_keeping;
 use super::join_rules::{EqualKeys, NullAwareJoins};
 use super::operator::narrow;
@@ -44,8 +45,15 @@ use super::window_function::{self, WindowFunction};
 /// DISTINCT aggregates into two groupings, and `EliminateCrossJoin`, which changes the order of joins. As in Flink, joins run in
 /// the order of the text; equalities in WHERE come to them by `PushDownFilter`. For `ExtractEquijoinPredicate` see [`EqualKeys`].
 pub(crate) fn optimise(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let plan = analyse(plan)?;
+    let simplified = run(vec![Arc::new(SimplifyExpressions::new())], analyse(plan)?)?;
+    // Before filters move: a condition behind an aggregate that never holds would move in front of it.
+    let plan = empty_input::with_sole_rows(simplified)?;
     optimise_keeping(plan, drop_and_push)
+}
+
+fn run(rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>, plan: LogicalPlan) -> Result<LogicalPlan> {
+    let context = OptimizerContext::new_with_config_options(Arc::new(config_options())).without_query_execution_start_time();
+    Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {})
 }
 
 /// `keeps_constants`: whether constants stay among the columns of GROUP BY.
@@ -68,8 +76,7 @@ fn drop_and_push(plan: LogicalPlan, keeps_constants: bool) -> Result<LogicalPlan
     if !keeps_constants {
         rules.insert(0, Arc::new(EliminateGroupByConstant::new()));
     }
-    let context = OptimizerContext::new_with_config_options(Arc::new(config_options())).without_query_execution_start_time();
-    let plan = Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {})?;
+    let plan = run(rules, plan)?;
     subquery::check_none_left(&plan)?;
     Ok(plan)
 }
@@ -79,7 +86,9 @@ pub(crate) fn analyse(plan: LogicalPlan) -> Result<LogicalPlan> {
     let analyzer = Analyzer::with_rules(vec![
         Arc::new(ResolveGroupingFunction::new()),
         Arc::new(NarrowLiterals),
+        Arc::new(ApproximateNumbers),
         Arc::new(OuterTypes),
+        // Again, for what subqueries compare with columns whose types are known only now.
         Arc::new(ApproximateNumbers),
         Arc::new(RankFrames),
         Arc::new(TypeCoercion::new()),

@@ -46,7 +46,7 @@ impl Lowering<'_> {
             Some(pending) if groups_by(WindowPart::Start) && groups_by(WindowPart::End) => {
                 check_multiple(pending)?;
                 let pending = pending.clone();
-                if !self.fits_slices(&relation, aggregate) {
+                if leaves_gaps(&pending) || !self.fits_slices(&relation, aggregate) {
                     return self.groups_of_pending(relation, &pending, aggregate, place);
                 }
                 pending
@@ -267,12 +267,16 @@ fn call_name(function: AggregateFunction, params: &AggregateFunctionParams) -> S
     format!("{}({distinct}{argument}){filter}", function.name())
 }
 
-/// HOP of a window call must be a whole number of slides under an aggregate, as in Flink. HOP in GROUP BY need not, but its
-/// windows must not leave gaps: every slice belongs to a window.
+/// Whether there are moments between the windows: no slice belongs to a moment there.
+fn leaves_gaps(pending: &PendingWindow) -> bool {
+    matches!(&pending.kind, PendingKind::Aligned(thalweg_plan::Window { kind: WindowKind::Hop { slide_ms, size_ms }, .. }) if slide_ms > size_ms)
+}
+
+/// HOP of a window call must be a whole number of slides under an aggregate, as in Flink; HOP in GROUP BY need not.
 fn check_multiple(pending: &PendingWindow) -> Result<(), Diagnostic> {
     match pending.call.kind {
         CallKind::Aligned { kind: WindowKind::Hop { slide_ms, size_ms }, whole_slides, .. }
-            if size_ms % slide_ms != 0 && (whole_slides || slide_ms > size_ms) =>
+            if size_ms % slide_ms != 0 && whole_slides =>
         {
             Err(not_multiple("HOP", "slide", size_ms, slide_ms, pending.call.step_place.or(pending.call.place)))
         }
