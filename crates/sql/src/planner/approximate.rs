@@ -8,18 +8,21 @@ use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result};
-use datafusion::logical_expr::expr::{Cast, InSubquery};
+use datafusion::logical_expr::expr::{Cast, InSubquery, ScalarFunction};
+use datafusion::logical_expr::type_coercion::binary::type_union_coercion;
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, Subquery, Union, UserDefinedLogicalNodeCore, Values, cast,
+    Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, Subquery, Union, UserDefinedLogicalNodeCore, Values,
+    binary_expr, cast,
 };
 use datafusion::optimizer::AnalyzerRule;
 
+use super::decimal;
 use super::fit_nested::fit_nested;
 use super::optimize::{rewrite_expressions, schema_of_inputs};
 use super::set_operation_node::SetOperationNode;
 
 /// Functions whose arguments have one type.
-const OF_ONE_TYPE: &[&str] = &["coalesce", "nullif", "greatest", "least", "if", "ifnull", "nvl", "make_array"];
+const OF_ONE_TYPE: &[&str] = &["coalesce", "nullif", "greatest", "least", "if", "ifnull", "nvl", "make_array", "array_concat"];
 
 #[derive(Debug)]
 pub(crate) struct ApproximateNumbers;
@@ -33,7 +36,18 @@ impl AnalyzerRule for ApproximateNumbers {
                 let inputs = of_inputs(inputs)?.into_iter().map(Arc::new).collect();
                 Ok(Transformed::yes(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)))
             }
-            LogicalPlan::Extension(extension) => Ok(Transformed::yes(of_set_operation(extension)?)),
+            LogicalPlan::Extension(extension) if extension.node.as_any().is::<SetOperationNode>() => {
+                Ok(Transformed::yes(of_set_operation(extension)?))
+            }
+            LogicalPlan::Join(mut join) => {
+                let (left, right) = (join.left.schema().clone(), join.right.schema().clone());
+                for (one, other) in &mut join.on {
+                    of_pair((one, &left), (other, &right))?;
+                }
+                let node = LogicalPlan::Join(join);
+                let schema = schema_of_inputs(&node);
+                rewrite_expressions(node, |expr| expr.transform_up(|part| of_expr(part, &schema)).map(|done| done.data))
+            }
             node => {
                 let schema = schema_of_inputs(&node);
                 rewrite_expressions(node, |expr| expr.transform_up(|part| of_expr(part, &schema)).map(|done| done.data))
@@ -123,10 +137,19 @@ fn of_expr(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Expr::Between(between)
         }
         Expr::Case(mut case) => {
+            if let Some(subject) = &mut case.expr {
+                let whens = case.when_then_expr.iter_mut().map(|(when, _)| &mut **when);
+                of_list(std::iter::once(&mut **subject).chain(whens), schema);
+            }
             let results = case.when_then_expr.iter_mut().map(|(_, then)| &mut **then);
             of_list(results.chain(case.else_expr.as_deref_mut()), schema);
             Expr::Case(case)
         }
+        Expr::BinaryExpr(mut binary) if binary.op.supports_propagation() => {
+            of_list([&mut *binary.left, &mut *binary.right].into_iter(), schema);
+            Expr::BinaryExpr(binary)
+        }
+        Expr::ScalarFunction(call) if decimal::operator_of(&call).is_some() => of_decimal_arithmetic(call, schema),
         Expr::ScalarFunction(mut call) if OF_ONE_TYPE.contains(&call.func.name()) => {
             of_list(call.args.iter_mut(), schema);
             Expr::ScalarFunction(call)
@@ -147,6 +170,27 @@ fn of_list<'e>(exprs: impl Iterator<Item = &'e mut Expr>, schema: &DFSchema) {
     for (expr, (from, to)) in exprs.into_iter().zip(types.iter().flatten().zip(&settled)) {
         *expr = converted(expr.clone(), from, to);
     }
+}
+
+/// Arithmetic over what was a DECIMAL when it was bound, and has become a DOUBLE here.
+fn of_decimal_arithmetic(call: ScalarFunction, schema: &DFSchema) -> Expr {
+    let is_float = |arg: &Expr| arg.get_type(schema).is_ok_and(|data_type| data_type.is_floating());
+    match (decimal::operator_of(&call), call.args.as_slice()) {
+        (Some(op), [left, right]) if is_float(left) || is_float(right) => {
+            binary_expr(cast(left.clone(), DataType::Float64), op, cast(right.clone(), DataType::Float64))
+        }
+        _ => Expr::ScalarFunction(call),
+    }
+}
+
+/// Gives the two sides of an equality that joins one type.
+fn of_pair(one: (&mut Expr, &DFSchema), other: (&mut Expr, &DFSchema)) -> Result<()> {
+    let (left, right) = (one.0.get_type(one.1)?, other.0.get_type(other.1)?);
+    if let Some(types) = settled(&[&left, &right]) {
+        *one.0 = converted(one.0.clone(), &left, &types[0]);
+        *other.0 = converted(other.0.clone(), &right, &types[1]);
+    }
+    Ok(())
 }
 
 fn of_in_subquery(one: InSubquery, schema: &DFSchema) -> Result<InSubquery> {
@@ -173,7 +217,12 @@ fn of_inputs(inputs: Vec<LogicalPlan>) -> Result<Vec<LogicalPlan>> {
     let columns: Vec<Vec<DataType>> = (0..width)
         .map(|column| settle(&inputs.iter().map(|input| input.schema().field(column).data_type()).collect::<Vec<_>>()))
         .collect();
-    let types_of = |input: usize| columns.iter().map(|column| column[input].clone()).collect::<Vec<_>>();
+    // All of one type, so that a query around sees which.
+    let common = |column: &Vec<DataType>| {
+        column.iter().cloned().map(Some).reduce(|one, other| type_union_coercion(&one?, &other?)).flatten()
+    };
+    let types_of =
+        |input: usize| columns.iter().map(|column| common(column).unwrap_or_else(|| column[input].clone())).collect::<Vec<_>>();
     inputs.iter().enumerate().map(|(index, input)| with_types(input, &types_of(index))).collect()
 }
 

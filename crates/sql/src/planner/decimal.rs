@@ -9,7 +9,7 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::common::{Result, exec_err, internal_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
@@ -99,6 +99,18 @@ fn adjust(precision: i16, scale: i16) -> (u8, i8) {
 pub(crate) fn call(operator: DecimalOperator, left: Expr, right: Expr) -> Expr {
     let function = Arc::new(ScalarUDF::from(DecimalArithmetic::new(operator)));
     Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![left, right]))
+}
+
+/// The operator that `call` stands for, if it is DECIMAL arithmetic.
+pub(crate) fn operator_of(call: &ScalarFunction) -> Option<Operator> {
+    let inner: &dyn std::any::Any = call.func.inner().as_ref();
+    inner.downcast_ref::<DecimalArithmetic>().map(|arithmetic| match arithmetic.operator {
+        DecimalOperator::Add => Operator::Plus,
+        DecimalOperator::Subtract => Operator::Minus,
+        DecimalOperator::Multiply => Operator::Multiply,
+        DecimalOperator::Divide => Operator::Divide,
+        DecimalOperator::Remainder => Operator::Modulo,
+    })
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{JoinType, Result, ScalarValue};
-use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan, Projection, Values};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{Aggregate, Distinct, Expr, FetchType, Join, LogicalPlan, Projection, Values};
 use thalweg_plan::AggregateFunction;
 
 use super::aggregate_function;
@@ -20,12 +21,17 @@ fn is_empty(plan: &LogicalPlan) -> bool {
         LogicalPlan::Projection(projection) => is_empty(&projection.input),
         LogicalPlan::SubqueryAlias(alias) => is_empty(&alias.input),
         LogicalPlan::Join(join) if join.join_type == JoinType::Inner => is_empty(&join.left) || is_empty(&join.right),
+        LogicalPlan::Distinct(Distinct::All(input)) => is_empty(input),
+        LogicalPlan::Union(union) => union.inputs.iter().all(|input| is_empty(input)),
+        LogicalPlan::Aggregate(aggregate) => !aggregate.group_expr.is_empty() && is_empty(&aggregate.input),
+        LogicalPlan::Limit(limit) => matches!(limit.get_fetch_type(), Ok(FetchType::Literal(Some(0)))) || is_empty(&limit.input),
         _ => false,
     }
 }
 
 fn never_holds(condition: &Expr) -> bool {
-    matches!(condition, Expr::Literal(ScalarValue::Boolean(None | Some(false)) | ScalarValue::Null, _))
+    let is_never = |part: &&Expr| matches!(part, Expr::Literal(ScalarValue::Boolean(None | Some(false)) | ScalarValue::Null, _));
+    split_conjunction(condition).iter().any(is_never)
 }
 
 /// The plan in place of a join of which one side cannot have a match; `None` if both can.

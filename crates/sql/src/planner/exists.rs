@@ -8,7 +8,7 @@ use datafusion::common::{DFSchema, Result, ScalarValue, Spans};
 use datafusion::logical_expr::expr::{AggregateFunction as AggregateCall, Exists, InSubquery};
 use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use datafusion::logical_expr::{
-    Aggregate, BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, cast, lit,
+    Aggregate, BinaryExpr, Distinct, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, cast, lit,
 };
 use thalweg_plan::AggregateFunction;
 
@@ -30,6 +30,7 @@ pub(crate) fn simpler_exists(part: Expr) -> Transformed<Expr> {
 /// EXISTS and IN as values: from the number of rows, of those that match and of those that are NULL.
 pub(crate) fn as_count(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let value = match part {
+        Expr::Exists(exists) if sole_aggregate(&exists.subquery.subquery).is_some() => lit(!exists.negated),
         Expr::Exists(exists) => {
             let found = has_rows(Arc::unwrap_or_clone(exists.subquery.subquery))?;
             if exists.negated { Expr::Not(Box::new(found)) } else { found }
@@ -75,6 +76,7 @@ pub(crate) fn sole_aggregate(plan: &LogicalPlan) -> Option<&Aggregate> {
         LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty().then_some(aggregate),
         LogicalPlan::Projection(projection) => sole_aggregate(&projection.input),
         LogicalPlan::SubqueryAlias(alias) => sole_aggregate(&alias.input),
+        LogicalPlan::Distinct(Distinct::All(input)) => sole_aggregate(input),
         _ => None,
     }
 }
@@ -100,11 +102,18 @@ fn counted_rows(comparison: &BinaryExpr) -> Option<Subquery> {
     let counts_rows = aggregate_function::of(&call.func) == Some(AggregateFunction::Count)
         && call.params.filter.is_none()
         && call.params.args.iter().all(|argument| matches!(argument, Expr::Literal(value, _) if !value.is_null()));
-    let is_plain = match &*subquery.subquery {
+    (counts_rows && gives_columns(&subquery.subquery)).then(|| Subquery { subquery: aggregate.input.clone(), ..subquery.clone() })
+}
+
+/// Whether what stands above an aggregate only names its columns.
+fn gives_columns(plan: &LogicalPlan) -> bool {
+    match plan {
         LogicalPlan::Projection(projection) => {
-            projection.expr.iter().all(|expr| matches!(expr.clone().unalias_nested().data, Expr::Column(_)))
+            let is_column = |expr: &Expr| matches!(expr.clone().unalias_nested().data, Expr::Column(_));
+            projection.expr.iter().all(is_column) && gives_columns(&projection.input)
         }
+        LogicalPlan::SubqueryAlias(alias) => gives_columns(&alias.input),
+        LogicalPlan::Distinct(Distinct::All(input)) => gives_columns(input),
         _ => true,
-    };
-    (counts_rows && is_plain).then(|| Subquery { subquery: aggregate.input.clone(), ..subquery.clone() })
+    }
 }

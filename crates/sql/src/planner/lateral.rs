@@ -36,7 +36,9 @@ fn grouped_by_keys(plan: LogicalPlan) -> Result<LogicalPlan> {
             };
             Ok(Transformed::new(node, true, TreeNodeRecursion::Stop))
         }
-        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Filter(_) => Ok(Transformed::no(node)),
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Filter(_) | LogicalPlan::Distinct(_) => {
+            Ok(Transformed::no(node))
+        }
         other => Ok(Transformed::new(other, false, TreeNodeRecursion::Stop)),
     })?;
     Ok(done.data)

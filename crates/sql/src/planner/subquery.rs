@@ -104,7 +104,12 @@ pub(crate) fn rewrite_values_in(expr: &mut ast::Expr) {
     let ast::SetExpr::Values(values) = &*subquery.body else {
         return;
     };
-    if values.rows.iter().all(|row| row.content.len() == 1) {
+    let is_plain = subquery.with.is_none()
+        && subquery.order_by.is_none()
+        && subquery.limit_clause.is_none()
+        && subquery.fetch.is_none()
+        && values.rows.iter().all(|row| row.content.len() == 1);
+    if is_plain {
         let list = values.rows.iter().flat_map(|row| row.content.iter().cloned()).collect();
         *expr = ast::Expr::InList { expr: value.clone(), list, negated: *negated };
     }
