@@ -9,9 +9,6 @@
 //! - **Emission.** Once, when the watermark reaches the last instant; in order of `window_end`, `window_start` and first
 //!   arrival; without an aggregate the rows of a session in order of arrival (rows of a session that was merged into an earlier
 //!   one come behind that one's). At most `batch_rows` rows in a batch.
-//! - **Rows taken back.** A row that takes one back belongs to a session as any other: it may open, lengthen or merge sessions. When
-//!   the session is sent, both rows are left out. If the row that it takes back is in a session that was sent before, it is late.
-//!   So output is append-only.
 //! - **Time zone.** Sessions of a TIMESTAMP_LTZ column are measured in local time, as all windows are.
 //! - **State.** A session is freed when it is sent. See [`slots`] for the layout in a checkpoint. The watermark is kept too: it
 //!   may have been ahead of the sources' while a partition was idle.
@@ -26,17 +23,14 @@ mod table;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::{filter_record_batch, take};
-use arrow::datatypes::{Int64Type, SchemaRef};
-use hashbrown::HashMap;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::take;
+use arrow::datatypes::SchemaRef;
 use thalweg_core::{Batch, Epoch, EventTime, KeyGroup, Result};
 use thalweg_plan::Session;
 use thalweg_state::{SlotChange, SlotId, StateDelta, StatePart};
 
-use crate::changes::repeated;
 use crate::event_times::times_from;
-use crate::row_hash::{RowHash, RowHasher};
 use crate::{Operator, OperatorContext, OperatorMetrics, Output};
 use layout::SessionLayout;
 use slots::Slots;
@@ -76,17 +70,15 @@ impl SessionOperator {
     }
 
     /// Sends sessions, in the order given.
-    fn emit(&mut self, sessions: &[usize], out: &mut Output) -> Result<()> {
+    fn emit(&self, sessions: &[usize], out: &mut Output) -> Result<()> {
         let mut columns = if self.layout.gives_rows() { vec![] } else { self.table.keys_of(sessions)? };
         let mut row_of_session: Option<UInt32Array> = None;
-        let mut weights: Option<ArrayRef> = None;
         let results = self.table.results(&self.layout, sessions)?;
         if self.layout.gives_rows() {
             let lists = results[0].as_list::<i32>();
             let offsets = lists.value_offsets();
             let (first, last) = (offsets[0] as usize, offsets[lists.len()] as usize);
             columns.extend(lists.values().slice(first, last - first).as_struct().columns().iter().cloned());
-            weights = columns.pop();
             let repeated = (0..lists.len()).flat_map(|at| {
                 let rows = (offsets[at + 1] - offsets[at]) as usize;
                 std::iter::repeat_n(at as u32, rows)
@@ -110,11 +102,7 @@ impl SessionOperator {
                 None => column,
             });
         }
-        let mut rows = RecordBatch::try_new(Arc::clone(&self.layout.output_schema), columns)?;
-        let is_taken_back = |weights: &ArrayRef| weights.as_primitive::<Int64Type>().values().iter().any(|weight| *weight < 0);
-        if let (Some(weights), Some(sessions)) = (weights.filter(is_taken_back), row_of_session) {
-            rows = self.left_over(&rows, weights.as_primitive(), &sessions)?;
-        }
+        let rows = RecordBatch::try_new(Arc::clone(&self.layout.output_schema), columns)?;
         for offset in (0..rows.num_rows()).step_by(self.batch_rows) {
             let length = self.batch_rows.min(rows.num_rows() - offset);
             out.push(Batch::append(rows.slice(offset, length)));
@@ -123,29 +111,8 @@ impl SessionOperator {
     }
 }
 
-impl SessionOperator {
-    /// The rows that are not taken back in their own session.
-    fn left_over(&mut self, rows: &RecordBatch, weights: &Int64Array, sessions: &UInt32Array) -> Result<RecordBatch> {
-        let hashes = RowHasher::new(&self.layout.output_schema)?.hashes(rows)?;
-        let mut is_left: Vec<bool> = weights.values().iter().map(|weight| *weight > 0).collect();
-        // A row may stand behind the one that takes it back: sessions that were merged stand one behind the other.
-        let mut places: HashMap<(u32, RowHash), Vec<usize>> = HashMap::new();
-        for row in (0..rows.num_rows()).filter(|row| is_left[*row]) {
-            places.entry((sessions.value(row), hashes[row])).or_default().push(row);
-        }
-        for row in (0..rows.num_rows()).filter(|row| weights.value(*row) < 0) {
-            match places.get_mut(&(sessions.value(row), hashes[row])).and_then(Vec::pop) {
-                Some(taken_back) => is_left[taken_back] = false,
-                None => self.late_rows += 1,
-            }
-        }
-        Ok(filter_record_batch(rows, &BooleanArray::from(is_left))?)
-    }
-}
-
 impl Operator for SessionOperator {
     fn on_batch(&mut self, _port: usize, batch: Batch, _out: &mut Output) -> Result<()> {
-        let batch = if self.layout.gives_rows() { repeated(batch)? } else { batch };
         let outcome = self.table.add(&self.layout, batch, self.watermark.0)?;
         self.late_rows += outcome.late_rows;
         self.slots.bury(outcome.buried);

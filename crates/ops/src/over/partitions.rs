@@ -304,8 +304,8 @@ impl Partitions {
             (partition.rows, partition.last_time) = (value(1, row), value(2, row));
             partition.split_time = value(3, row);
             let cleanups = values[CLEANUPS].as_list::<i32>().value(row);
-            let numbers = cleanups.as_primitive::<Int64Type>().values();
-            partition.cleanups = numbers.chunks_exact(2).map(|pair| Cleanup { time: pair[0], at: pair[1] }).collect();
+            let flat = cleanups.as_primitive::<Int64Type>().values();
+            partition.cleanups = flat.chunks_exact(2).map(|pair| Cleanup { time: pair[0], at: pair[1] }).collect();
             groups.push(Some(number));
         }
         calls.resize(self.capacity());

@@ -15,7 +15,7 @@ use crate::{AggregateFactory, GroupAccumulator};
 /// What a session is made of.
 enum Content {
     Aggregates(Vec<AggregateFactory>),
-    /// All columns of the input, and the weight of each row.
+    /// All columns of the input.
     Rows(Fields),
 }
 
@@ -48,10 +48,7 @@ impl SessionLayout {
             Some(calls) => {
                 Content::Aggregates(calls.iter().map(|call| AggregateFactory::new(call, input)).collect::<Result<_>>()?)
             }
-            None => {
-                let weight = Arc::new(Field::new("weight", DataType::Int64, false));
-                Content::Rows(input.fields().iter().cloned().chain([weight]).collect())
-            }
+            None => Content::Rows(input.fields().clone()),
         };
         let width = match &node.aggregates {
             Some(calls) => node.keys.len() + calls.len(),
@@ -109,10 +106,7 @@ impl SessionLayout {
     ) -> Result<()> {
         match &self.content {
             Content::Rows(fields) => {
-                let mut columns = batch.rows.columns().to_vec();
-                let ones = || Int64Array::from(vec![1; batch.num_rows()]);
-                columns.push(Arc::new(batch.weights.clone().unwrap_or_else(ones)));
-                let rows: ArrayRef = Arc::new(StructArray::try_new(fields.clone(), columns, None)?);
+                let rows: ArrayRef = Arc::new(StructArray::try_new(fields.clone(), batch.rows.columns().to_vec(), None)?);
                 accumulators[0].update(Some(&rows), None, None, sessions, total)
             }
             Content::Aggregates(factories) => factories.iter().zip(accumulators).try_for_each(|(factory, accumulator)| {
