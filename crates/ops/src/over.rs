@@ -20,7 +20,7 @@
 //!
 //! State: an [`Arrangement`] `rows` with the rows that wait and those that a frame or LAG still needs, each with the watermark
 //! that lets it pass and the birth of its partition; a slot `partitions`, `[key_group, keys…, birth, rows, last_time,
-//! split_time, cleanups, is_gone, accumulators…]`: of a key and birth the last row holds; of bounded frames only the accumulators whose
+//! split_time, cleared_time, cleanups, is_gone, accumulators…]`: of a key and birth the last row holds; of bounded frames only the accumulators whose
 //! state depends on what was in the frame before, the others are made again from its rows. And the watermark.
 //!
 //! Source of the semantics: Flink 2.3, recorded cases over/*.
@@ -159,8 +159,15 @@ impl OverOperator {
         }
         let number = match self.partitions.find(key) {
             None => self.partitions.add(key),
-            Some(number) if self.partitions.get(number).is_forgotten_at(watermark) => self.follow(number, watermark),
-            Some(number) if is_late && time <= self.partitions.get(number).last_time_at(watermark) => return None,
+            // Rows in time share one partition, whatever a faster source says: a row that is late there begins it anew.
+            Some(number) if is_late => {
+                let partition = self.partitions.get(number);
+                let is_forgotten = partition.is_forgotten_at(watermark);
+                if !is_forgotten && time <= partition.last_known_time_at(watermark) {
+                    return None;
+                }
+                if is_forgotten || time < partition.cleared_time { self.follow(number, watermark) } else { number }
+            }
             Some(number) => number,
         };
         self.outlive(number, time, watermark);

@@ -34,6 +34,8 @@ pub(super) struct Partition {
     pub(super) last_time: i64,
     /// By time. The last one forgets the partition; those before it were overtaken, but count as times that have passed.
     pub(super) cleanups: Vec<Cleanup>,
+    /// The time of the cleanup that a row in time found behind it: for late rows all up to there is forgotten. `i64::MIN`: none.
+    pub(super) cleared_time: i64,
     /// The rows behind this time are those of the partition that followed; `i64::MAX`: none did.
     pub(super) split_time: i64,
     /// By time, then by arrival. Invariant: `passes_at` never decreases, so rows pass in this order.
@@ -54,6 +56,7 @@ impl Partition {
             rows: 0,
             last_time: i64::MIN,
             cleanups: vec![],
+            cleared_time: i64::MIN,
             split_time: i64::MAX,
             waiting: VecDeque::new(),
             passed: VecDeque::new(),
@@ -74,6 +77,12 @@ impl Partition {
         self.last_time.max(row).max(cleanup.unwrap_or(i64::MIN))
     }
 
+    /// As [`Partition::last_time_at`], without what late rows are to find forgotten.
+    pub(super) fn last_known_time_at(&self, watermark: i64) -> i64 {
+        let last = self.last_time_at(watermark);
+        if last <= self.cleared_time { i64::MIN } else { last }
+    }
+
     /// Whether `watermark` forgets the partition.
     pub(super) fn is_forgotten_at(&self, watermark: i64) -> bool {
         self.cleanups.last().is_some_and(|cleanup| cleanup.at <= watermark)
@@ -83,6 +92,10 @@ impl Partition {
     /// as in Flink by one and a half times the distance, unless it does so by the distance already. Gives the new cleanup.
     pub(super) fn outlive(&mut self, time: i64, watermark: i64, distance: i64) -> Option<Cleanup> {
         let least = time.saturating_add(distance).saturating_add(1);
+        if let Some(last) = self.cleanups.last().filter(|last| last.at <= watermark) {
+            self.cleared_time = last.time;
+            self.cleanups.clear();
+        }
         if self.cleanups.last().is_some_and(|cleanup| cleanup.time >= least) {
             return None;
         }

@@ -18,7 +18,7 @@ const SLOT: &str = "partitions";
 /// State with fewer partitions is always written whole.
 const SMALL: usize = 1_024;
 /// Numbers of a partition in its state, between its keys and the accumulators' states.
-const NUMBERS: [&str; 4] = ["birth", "rows", "last_time", "split_time"];
+const NUMBERS: [&str; 5] = ["birth", "rows", "last_time", "split_time", "cleared_time"];
 /// The columns between keys and accumulators: the numbers, the cleanups, whether the partition is gone.
 const CLEANUPS: usize = NUMBERS.len();
 const IS_GONE: usize = CLEANUPS + 1;
@@ -228,8 +228,10 @@ impl Partitions {
         columns.extend(key_columns);
         let births = live().map(|partition| partition.birth).chain(gone.iter().map(|(_, birth)| *birth));
         columns.push(Arc::new(Int64Array::from_iter_values(births)));
-        let numbers_of: [&dyn Fn(&Partition) -> i64; 3] =
-            [&|partition| partition.rows, &|partition| partition.last_time, &|partition| partition.split_time];
+        let numbers_of: [&dyn Fn(&Partition) -> i64; 4] =
+            [&|partition| partition.rows, &|partition| partition.last_time, &|partition| partition.split_time, &|partition| {
+                partition.cleared_time
+            }];
         for number in numbers_of {
             columns.push(Arc::new(Int64Array::from_iter_values(live().map(number).chain(gone.iter().map(|_| 0)))));
         }
@@ -302,7 +304,7 @@ impl Partitions {
             let number = *numbers.entry(name.clone()).or_insert_with(|| self.add_born(&name.0, name.1));
             let partition = self.get_mut(number);
             (partition.rows, partition.last_time) = (value(1, row), value(2, row));
-            partition.split_time = value(3, row);
+            (partition.split_time, partition.cleared_time) = (value(3, row), value(4, row));
             let cleanups = values[CLEANUPS].as_list::<i32>().value(row);
             let flat = cleanups.as_primitive::<Int64Type>().values();
             partition.cleanups = flat.chunks_exact(2).map(|pair| Cleanup { time: pair[0], at: pair[1] }).collect();

@@ -326,6 +326,53 @@ proptest! {
         prop_assert_eq!(late_rows, 0);
     }
 
+    /// Rows in time see all of their frame, although a faster partition of the source is far ahead and lets state be forgotten.
+    #[test]
+    fn rows_in_time_see_their_frame(
+        steps in prop::collection::vec((0_usize..2, 0_i64..20, 0_i64..2), 0..60),
+        distance in 0_i64..9,
+        cuts in prop::collection::vec((1_usize..6, any::<bool>(), prop_oneof![3 => Just(0), 1 => 1_u32..4]), 1..20),
+    ) {
+        let mut clocks = [0_i64; 2];
+        let mut own = vec![];
+        let rows: Vec<(usize, Row)> = steps.iter().enumerate().map(|(id, (partition, advance, key))| {
+            own.push(if clocks[*partition] == 0 { i64::MIN } else { clocks[*partition] - 1 });
+            clocks[*partition] += advance + 1;
+            (id, (Some(*key), None, clocks[*partition]))
+        }).collect();
+        let frame = Frame::Range { preceding_ms: Some(distance) };
+        let node = node(OverOrder::EventTime(3), frame, vec![calls().swap_remove(0)]);
+        let create = |context: &OperatorContext| make(&node, context);
+        let mut lanes = Lanes::new(&create, vec![1]);
+        let (mut output, mut from, mut watermarks) = (vec![], 0, [i64::MIN; 2]);
+        for (length, advances, restart) in cuts.iter().cycle() {
+            if from >= rows.len() {
+                break;
+            }
+            let now = from..rows.len().min(from + length);
+            from = now.end;
+            let batch = with_watermarks(&rows[now.clone()], &own[now.clone()], frame);
+            output.extend(lanes.on_batch(&batch).unwrap());
+            for (id, (.., time)) in &rows[now] {
+                watermarks[steps[*id].0] = time - 1;
+            }
+            if *advances {
+                output.extend(lanes.on_watermark(watermarks[0].min(watermarks[1])).unwrap());
+            }
+            if *restart > 0 {
+                lanes.restart(*restart).unwrap();
+            }
+        }
+        output.extend(lanes.on_watermark(i64::MAX).unwrap());
+        let in_frame = |row: &Row| rows.iter().filter(|(_, other)| {
+            other.0 == row.0 && other.2 <= row.2 && other.2 >= row.2 - distance
+        }).count();
+        let mut expected: Vec<String> = rows.iter().map(|(id, row)| format!("{id} {}", in_frame(row))).collect();
+        expected.sort();
+        prop_assert_eq!(answers(&output), expected);
+        prop_assert_eq!(lanes.late_rows(), 0);
+    }
+
     /// Watermarks of rows that say different things, as those of several partitions of a source do: nothing is lost, nothing comes
     /// twice, and each partition keeps to the order of time.
     #[test]
