@@ -15,7 +15,8 @@
 //! Forgetting: as in Flink each row that comes makes a partition of a RANGE of `d` milliseconds last until the watermark is one and
 //! a half `d` behind it, unless it lasts for `d` already. Then the partition is forgotten, its last time too, and a late row that
 //! comes begins it anew. A moment at which it would have been forgotten, had no row come, counts as a time that it let pass. So it
-//! matters behind which watermark each row came: the planner has sources note it. Partitions whose rows are numbered or whom LAG
+//! matters behind which watermark each row came: the planner has sources note it. Only late rows find it so: rows in time share one
+//! partition, because a slower source may still need what a faster one has left behind. Partitions whose rows are numbered or whom LAG
 //! looks back in stay.
 //!
 //! State: an [`Arrangement`] `rows` with the rows that wait and those that a frame or LAG still needs, each with the watermark
