@@ -21,8 +21,8 @@
 //!
 //! State: an [`Arrangement`] `rows` with the rows that wait and those that a frame or LAG still needs, each with the watermark
 //! that lets it pass and the birth of its partition; a slot `partitions`, `[key_group, keys…, birth, rows, last_time,
-//! split_time, cleared_time, cleanups, is_gone, accumulators…]`: of a key and birth the last row holds; of bounded frames only the accumulators whose
-//! state depends on what was in the frame before, the others are made again from its rows. And the watermark.
+//! split_time, cleared_time, cleanups, is_gone, accumulators…]`: of a key and birth the last row holds; of bounded frames only the
+//! accumulators whose state depends on what was in the frame before, the others are made again from its rows. And the watermark.
 //!
 //! Source of the semantics: Flink 2.3, recorded cases over/*.
 
