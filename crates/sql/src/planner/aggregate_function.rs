@@ -32,13 +32,15 @@ pub(crate) fn all() -> Vec<Arc<AggregateUDF>> {
 
 /// COUNT, for calls that no text stands behind.
 pub(crate) fn count() -> Arc<AggregateUDF> {
-    let function = AggregateFunction::Count;
-    Arc::new(AggregateUDF::from(PlannedAggregate::new(function, function.name())))
+    planned(AggregateFunction::Count)
 }
 
 /// What sees to it that a subquery that stands for a value gives one row. No name in SQL leads to it.
 pub(crate) fn single_value() -> Arc<AggregateUDF> {
-    let function = AggregateFunction::SingleValue;
+    planned(AggregateFunction::SingleValue)
+}
+
+fn planned(function: AggregateFunction) -> Arc<AggregateUDF> {
     Arc::new(AggregateUDF::from(PlannedAggregate::new(function, function.name())))
 }
 

@@ -18,6 +18,7 @@ use datafusion::optimizer::AnalyzerRule;
 
 use super::decimal;
 use super::fit_nested::fit_nested;
+use super::operator::is_decimal;
 use super::optimize::{rewrite_expressions, schema_of_inputs};
 use super::set_operation_node::SetOperationNode;
 
@@ -39,16 +40,11 @@ impl AnalyzerRule for ApproximateNumbers {
             LogicalPlan::Extension(extension) if extension.node.as_any().is::<SetOperationNode>() => {
                 Ok(Transformed::yes(of_set_operation(extension)?))
             }
-            LogicalPlan::Join(mut join) => {
-                let (left, right) = (join.left.schema().clone(), join.right.schema().clone());
-                for (one, other) in &mut join.on {
-                    of_pair((one, &left), (other, &right))?;
+            mut node => {
+                if let LogicalPlan::Join(join) = &mut node {
+                    let (left, right) = (join.left.schema(), join.right.schema());
+                    join.on.iter_mut().try_for_each(|(one, other)| of_pair((one, left), (other, right)))?;
                 }
-                let node = LogicalPlan::Join(join);
-                let schema = schema_of_inputs(&node);
-                rewrite_expressions(node, |expr| expr.transform_up(|part| of_expr(part, &schema)).map(|done| done.data))
-            }
-            node => {
                 let schema = schema_of_inputs(&node);
                 rewrite_expressions(node, |expr| expr.transform_up(|part| of_expr(part, &schema)).map(|done| done.data))
             }
@@ -109,10 +105,6 @@ fn parts_of(data_type: &DataType) -> Option<Vec<FieldRef>> {
         DataType::Struct(fields) => Some(fields.to_vec()),
         _ => None,
     }
-}
-
-fn is_decimal(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Decimal128(..))
 }
 
 /// `expr` as a `to`; nothing is done to what is one.
@@ -227,7 +219,7 @@ fn of_inputs(inputs: Vec<LogicalPlan>) -> Result<Vec<LogicalPlan>> {
 }
 
 /// `plan` with columns of these types.
-fn with_types(plan: &LogicalPlan, types: &[DataType]) -> Result<LogicalPlan> {
+pub(crate) fn with_types(plan: &LogicalPlan, types: &[DataType]) -> Result<LogicalPlan> {
     let schema = plan.schema();
     if schema.fields().iter().zip(types).all(|(field, data_type)| field.data_type() == data_type) {
         return Ok(plan.clone());

@@ -11,6 +11,7 @@ use thalweg_core::{Code, Diagnostic};
 
 use super::decimal::{self, DecimalOperator};
 use super::error::refuse;
+use super::optimize::schema_of_inputs;
 use super::span;
 use super::type_name::sql_type_name;
 
@@ -50,7 +51,7 @@ fn as_double(expr: Expr, data_type: &DataType) -> Expr {
     if *data_type == DataType::Float64 { expr } else { cast(expr, DataType::Float64) }
 }
 
-fn is_decimal(data_type: &DataType) -> bool {
+pub(crate) fn is_decimal(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Decimal128(..))
 }
 
@@ -107,10 +108,7 @@ pub(crate) fn check_plan(plan: &LogicalPlan) -> Result<()> {
                 }
             }
         }
-        let mut schema = DFSchema::empty();
-        for input in node.inputs() {
-            schema.merge(input.schema());
-        }
+        let schema = schema_of_inputs(node);
         for expr in node.expressions() {
             expr.apply(|part| check_parts(part, &schema).map(|()| TreeNodeRecursion::Continue))?;
         }

@@ -10,11 +10,12 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, DFSchemaRef, Result, internal_err};
 use datafusion::logical_expr::type_coercion::binary::type_union_coercion;
-use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore, cast};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore};
 use datafusion::optimizer::AnalyzerRule;
 use thalweg_core::{Code, Diagnostic};
 use thalweg_plan::SetKind;
 
+use super::approximate::with_types;
 use super::error::refuse;
 use super::type_name::sql_type_of;
 
@@ -150,23 +151,5 @@ fn with_common_types(operation: &SetOperationNode) -> Result<(LogicalPlan, Logic
             refuse(Diagnostic::error(Code::TYPE_MISMATCH, message).help("CAST one of them to the type of the other"))
         })?);
     }
-    let typed = |side: &LogicalPlan| {
-        let fields = side.schema().fields();
-        if fields.iter().zip(&types).all(|(field, common)| field.data_type() == common) {
-            return Ok(side.clone());
-        }
-        let columns: Vec<Expr> = side
-            .schema()
-            .columns()
-            .into_iter()
-            .zip(fields)
-            .zip(&types)
-            .map(|((column, field), common)| match field.data_type() == common {
-                true => Expr::Column(column),
-                false => cast(Expr::Column(column.clone()), common.clone()).alias(column.name),
-            })
-            .collect();
-        LogicalPlanBuilder::from(side.clone()).project(columns)?.build()
-    };
-    Ok((typed(&operation.left)?, typed(&operation.right)?))
+    Ok((with_types(&operation.left, &types)?, with_types(&operation.right, &types)?))
 }
