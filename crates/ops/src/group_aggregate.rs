@@ -10,9 +10,12 @@
 //! A row that is taken back although its group never held it ends the job: the input contradicts itself. Where that is to be
 //! ignored, the row is dropped and counted.
 //!
-//! State: one slot, `groups`, with a row per group: `[key_group, keys…, rows, states…]`. Of a key the last row holds; `rows` 0
+//! State: a slot `groups` with a row per group: `[key_group, keys…, rows, life, states…]`. Of a key the last row holds; `rows` 0
 //! says that the group is gone. A snapshot holds the groups that changed, until all of them together would be more than the
-//! groups there are; then it holds all. A group goes when its last row is taken back, so over append-only input never.
+//! groups there are; then it holds all (a [`MergedSlot`](crate::merged_slot::MergedSlot)). A group goes when its last row is taken
+//! back, so over append-only input never. What there may be many of in a group, such as the values of DISTINCT or those that MIN
+//! falls back on, has slots of its own with a row for each, of which a snapshot holds those that changed: see
+//! [`item_slots`](crate::item_slots).
 
 mod groups;
 mod layout;
@@ -22,7 +25,7 @@ mod windowed;
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{SortOptions, take};
 use arrow::datatypes::SchemaRef;
-use thalweg_core::{Batch, Epoch, Error, EventTime, Result};
+use thalweg_core::{Batch, Epoch, EventTime, Result};
 use thalweg_plan::GroupAggregate;
 use thalweg_state::{StateDelta, StatePart};
 
@@ -151,21 +154,14 @@ impl Operator for GroupAggregateOperator {
         Ok(())
     }
 
-    fn snapshot(&mut self, _epoch: Epoch) -> Result<StateDelta> {
+    fn snapshot(&mut self, epoch: Epoch) -> Result<StateDelta> {
         let mut delta = StateDelta::default();
-        self.table.snapshot(&self.layout, &mut delta)?;
+        self.table.snapshot(&self.layout, epoch, &mut delta)?;
         Ok(delta)
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
-        for part in parts {
-            if part.slot.0 != SLOT {
-                return Err(Error::corrupt(format!("group state has a slot \"{}\"", part.slot)));
-            }
-            part.batches.iter().try_for_each(|batch| self.table.restore(&self.layout, batch))?;
-        }
-        self.table.restored();
-        Ok(())
+        self.table.restore(&self.layout, &parts)
     }
 
     fn mark_all_dirty(&mut self) {

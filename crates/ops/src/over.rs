@@ -21,8 +21,9 @@
 //!
 //! State: an [`Arrangement`] `rows` with the rows that wait and those that a frame or LAG still needs, each with the watermark
 //! that lets it pass and the birth of its partition; a slot `partitions`, `[key_group, keys…, birth, rows, last_time,
-//! split_time, cleared_time, cleanups, is_gone, accumulators…]`: of a key and birth the last row holds; of bounded frames only the
-//! accumulators whose state depends on what was in the frame before, the others are made again from its rows. And the watermark.
+//! split_time, cleared_time, life, cleanups, is_gone, accumulators…]`: of a key and birth the last row holds; of bounded frames only
+//! the accumulators whose state depends on what was in the frame before, the others are made again from its rows; of unbounded ones
+//! values that there may be many of have [`item_slots`](crate::item_slots). And the watermark.
 //!
 //! Source of the semantics: Flink 2.3, recorded cases over/*.
 
@@ -46,7 +47,7 @@ use crate::arrangement::{Arrangement, RowId};
 use crate::changes::repeated;
 use crate::event_times::event_times;
 use crate::key_codec::EncodedKeys;
-use crate::running::canonical_floats;
+use crate::running::{Items, canonical_floats};
 use crate::stored_watermark::StoredWatermark;
 use crate::{Operator, OperatorContext, OperatorMetrics, Output};
 use call::{Calls, Passing, Step};
@@ -117,7 +118,8 @@ impl OverOperator {
         context: &OperatorContext,
     ) -> Result<Self> {
         let is_unbounded = is_unbounded(node.frame);
-        let calls = Calls::new(&node.calls, input, !is_unbounded)?;
+        let items = if is_unbounded { Items::Stored } else { Items::MadeAgain };
+        let mut calls = Calls::new(&node.calls, input, !is_unbounded, items)?;
         let stored_calls: Vec<bool> = calls.depend_on_the_past().into_iter().map(|depends| depends || is_unbounded).collect();
         let mut stored: Vec<_> = input.fields().iter().cloned().collect();
         stored.extend(["passes_at", "birth"].map(|name| Arc::new(Field::new(name, DataType::Int64, false))));
@@ -132,7 +134,7 @@ impl OverOperator {
             },
             rows: Arrangement::unindexed("rows", &stored_schema, &node.partition)?,
             partition_columns: node.partition.clone(),
-            partitions: Partitions::new(&node.partition, input, &calls, &stored_calls)?,
+            partitions: Partitions::new(&node.partition, input, &mut calls, &stored_calls, is_unbounded)?,
             calls,
             stored_calls,
             queue: BinaryHeap::new(),
@@ -178,8 +180,10 @@ impl OverOperator {
     /// A new partition in place of one that `watermark` forgets, with the rows that it does not let pass yet.
     fn follow(&mut self, number: usize, watermark: i64) -> usize {
         let next = self.partitions.follow(number, watermark);
-        let times: Vec<i64> = self.partitions.get(next).waiting.iter().map(|row| row.time).collect();
-        times.into_iter().for_each(|time| self.outlive(next, time, watermark));
+        for number in [number, next] {
+            let partition = self.partitions.get(number);
+            self.to_forget.extend(partition.cleanups.last().map(|cleanup| Reverse((cleanup.at, number, partition.birth))));
+        }
         self.enqueue(next);
         next
     }
@@ -343,18 +347,16 @@ impl OverOperator {
 
     /// Makes the accumulators again whose states are not stored, from the rows of the frames.
     fn restore_accumulators(&mut self) -> Result<()> {
+        if is_unbounded(self.frame) {
+            return Ok(());
+        }
         let mut steps: Vec<Step> = vec![];
         for number in self.partitions.numbers() {
             let partition = self.partitions.get(number);
             let first = partition.passed.len() - partition.in_frame;
             steps.extend(partition.passed.iter().skip(first).map(|(_, id)| Step { row: *id, partition: number, weight: 1 }));
         }
-        for aggregate in (0..self.stored_calls.len()).filter(|aggregate| !self.stored_calls[*aggregate]) {
-            for steps in steps.chunks(RESTORE_ROWS) {
-                self.calls.absorb(&self.rows, steps, aggregate)?;
-            }
-        }
-        Ok(())
+        steps.chunks(RESTORE_ROWS).try_for_each(|steps| self.calls.absorb(&self.rows, steps, &self.stored_calls))
     }
 }
 
@@ -397,11 +399,11 @@ impl Operator for OverOperator {
         self.rows.tidy()
     }
 
-    fn snapshot(&mut self, _epoch: Epoch) -> Result<StateDelta> {
+    fn snapshot(&mut self, epoch: Epoch) -> Result<StateDelta> {
         let mut delta = StateDelta::default();
         self.rows.snapshot(&mut delta)?;
         self.calls.resize(self.partitions.capacity());
-        self.partitions.snapshot(&self.calls, &mut delta)?;
+        self.partitions.snapshot(&mut self.calls, epoch, &mut delta)?;
         if self.time_column.is_some() {
             self.watermark.snapshot(&mut delta)?;
         }

@@ -4,14 +4,16 @@
 //! groups are numbered by the caller, who also says which of them became empty: such a group's state is forgotten at once, so
 //! that rounding errors and kept values end with it.
 
+mod aggregates;
 mod collection;
 mod count;
-mod distinct;
 mod exact;
 mod extremum;
 mod float;
+mod items;
 mod sequence;
 mod single;
+mod value_sets;
 mod values;
 mod welford;
 
@@ -21,39 +23,41 @@ use arrow::datatypes::{DataType, Field, SchemaRef};
 use thalweg_core::{Error, Result};
 use thalweg_plan::{AggregateCall, AggregateFunction};
 
+pub(crate) use aggregates::{Aggregates, GroupRows, RESULT_BYTES};
+pub(crate) use items::{ItemRows, StoredItems};
 pub(crate) use values::{ValueCodec, canonical_floats};
 use welford::Welford;
 
 use crate::aggregate::sum::sql_name;
 use collection::Collect;
 use count::Count;
-use distinct::DistinctValues;
 use exact::ExactNumbers;
 use extremum::{Best, BestOfMany};
 use float::FloatNumbers;
+use items::{GroupItems, Item};
 use sequence::{End, FirstOfAll, InOrder};
 use single::SingleValue;
 
 /// The rows of a batch for one call, in order.
-pub(crate) struct CallRows<'a> {
+struct CallRows<'a> {
     /// Absent for `COUNT(*)`.
-    pub(crate) argument: Option<&'a ArrayRef>,
+    argument: Option<&'a ArrayRef>,
     /// The rows whose filter is true; `None` when all are.
-    pub(crate) filter: Option<NullBuffer>,
+    filter: Option<NullBuffer>,
     /// Once each if absent; below 0 takes rows back.
-    pub(crate) weights: Option<&'a Int64Array>,
+    weights: Option<&'a Int64Array>,
     /// The group of each row.
-    pub(crate) groups: &'a [usize],
+    groups: &'a [usize],
     /// Whether the group of a row has no rows any more behind this row.
-    pub(crate) empties: &'a [bool],
+    empties: &'a [bool],
     /// The rows behind which a result is wanted; `None`: all.
-    pub(crate) wanted: Option<&'a [bool]>,
+    wanted: Option<&'a [bool]>,
     /// Describes the group of a row for an error.
-    pub(crate) describe: &'a dyn Fn(usize) -> String,
+    describe: &'a dyn Fn(usize) -> String,
 }
 
 /// The state of one call for groups `0..n`.
-pub(crate) trait RunningAccumulator: Send {
+trait RunningAccumulator: Send {
     /// Groups that are new have seen no rows.
     fn resize(&mut self, groups: usize);
 
@@ -76,7 +80,7 @@ pub(crate) trait RunningAccumulator: Send {
     /// `Record` when a result does not fit its type.
     fn results(&self, groups: &[usize], describe: &dyn Fn(usize) -> String) -> Result<ArrayRef>;
 
-    /// The columns of [`RunningAccumulator::state`]. Part of the checkpoint format.
+    /// The columns of [`RunningAccumulator::state`]. Part of the checkpoint format. None where all of it is items.
     fn state_fields(&self) -> Vec<Field>;
 
     fn state(&self, groups: &[usize]) -> Result<Vec<ArrayRef>>;
@@ -90,11 +94,51 @@ pub(crate) trait RunningAccumulator: Send {
     /// The group has seen no rows.
     fn clear(&mut self, group: usize);
 
+    /// State that is stored item by item, where there is such.
+    fn items(&mut self) -> Option<&mut dyn StoredItems>;
+
     fn size_bytes(&self) -> usize;
 }
 
+/// Where items are after a restart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Items {
+    /// In the checkpoint, as [`StoredItems`].
+    Stored,
+    /// Made again from the rows, so that changes need not be noted.
+    MadeAgain,
+}
+
+/// A call, for errors.
+#[derive(Clone, Debug)]
+struct CallName {
+    /// `SUM(total)`.
+    name: String,
+    output: DataType,
+}
+
+impl CallName {
+    fn new(call: &AggregateCall, input: &SchemaRef) -> Self {
+        let distinct = if call.distinct { "DISTINCT " } else { "" };
+        let argument = call.argument.map_or("*", |column| input.field(column).name());
+        CallName { name: format!("{}({distinct}{argument})", call.function.name()), output: call.output.data_type().clone() }
+    }
+
+    fn error(&self, problem: Problem, group: &str) -> Error {
+        match problem {
+            Problem::Overflow => Error::record(format!("{} overflows {} for {group}", self.name, sql_name(&self.output)))
+                .with_help("cast the argument to a wider type, such as DECIMAL(38, 0)"),
+            Problem::NotThere => {
+                Error::record(format!("{} is to take back a value that it does not hold, in {group}", self.name))
+                    .with_help("the changes of the input do not fit together: a row was taken back that was never there")
+            }
+            Problem::Failed(error) => error,
+        }
+    }
+}
+
 /// Why a row cannot be taken in.
-pub(crate) enum Problem {
+enum Problem {
     /// The result does not fit its type.
     Overflow,
     /// A value is taken back that the group does not hold.
@@ -109,7 +153,7 @@ impl From<Error> for Problem {
 }
 
 /// What an aggregate function does to the state of one group.
-pub(crate) trait Fold: Send {
+trait Fold: Send {
     type State: Default + Send;
     /// An argument column made ready for [`Fold::add`].
     type Bound;
@@ -130,12 +174,21 @@ pub(crate) trait Fold: Send {
 
     fn finish(&self, results: Self::Results) -> Result<ArrayRef>;
 
-    fn state_fields(&self) -> Vec<Field>;
+    /// None if all of the state is items.
+    fn state_fields(&self) -> Vec<Field> {
+        vec![]
+    }
 
-    fn write(&self, states: &[&Self::State]) -> Result<Vec<ArrayRef>>;
+    fn write(&self, states: &[&Self::State]) -> Result<Vec<ArrayRef>> {
+        let _ = states;
+        Ok(vec![])
+    }
 
     /// The inverse of [`Fold::write`].
-    fn read(&self, columns: &[ArrayRef]) -> Result<Vec<Self::State>>;
+    fn read(&self, columns: &[ArrayRef]) -> Result<Vec<Self::State>> {
+        let _ = columns;
+        Ok(vec![])
+    }
 
     /// Bytes that the state holds outside of itself, about.
     fn heap_bytes(&self, state: &Self::State) -> usize;
@@ -150,6 +203,17 @@ pub(crate) trait Fold: Send {
     fn collects(&self) -> bool {
         false
     }
+
+    /// Encodes the values of items, if those are all the state there is.
+    fn item_codec(&self) -> Option<&ValueCodec> {
+        None
+    }
+
+    /// The items of a state, if there is an [`Fold::item_codec`].
+    fn items<'a>(&self, state: &'a mut Self::State) -> Option<&'a mut dyn GroupItems> {
+        let _ = state;
+        None
+    }
 }
 
 /// Results of this many bytes, about, fit one Arrow array, whose offsets are 32 bits.
@@ -163,29 +227,17 @@ fn fits_one_array(result_bytes: usize) -> Result<(), Problem> {
 
 /// A fold over numbered groups.
 struct PerGroup<F: Fold> {
-    /// `SUM(total)`.
-    name: String,
-    output: DataType,
+    call: CallName,
     fold: F,
     states: Vec<F::State>,
+    /// Items of all groups.
+    items: usize,
     /// Bytes of the largest result so far.
     largest: usize,
     ignores_unmatched: bool,
 }
 
 impl<F: Fold> PerGroup<F> {
-    fn error(&self, problem: Problem, group: &str) -> Error {
-        match problem {
-            Problem::Overflow => Error::record(format!("{} overflows {} for {group}", self.name, sql_name(&self.output)))
-                .with_help("cast the argument to a wider type, such as DECIMAL(38, 0)"),
-            Problem::NotThere => {
-                Error::record(format!("{} is to take back a value that it does not hold, in {group}", self.name))
-                    .with_help("the changes of the input do not fit together: a row was taken back that was never there")
-            }
-            Problem::Failed(error) => error,
-        }
-    }
-
     /// Takes in rows; puts the result behind each into `results`, if given.
     fn take_in(&mut self, rows: &CallRows<'_>, mut results: Option<&mut F::Results>) -> Result<()> {
         let bound = self.fold.bind(rows.argument)?;
@@ -194,6 +246,7 @@ impl<F: Fold> PerGroup<F> {
         let mut result_bytes = 0;
         for (row, group) in rows.groups.iter().enumerate() {
             let state = &mut self.states[*group];
+            let items = self.fold.items(state).map_or(0, |items| items.count());
             let mut outcome = Ok(());
             if selection.as_ref().is_none_or(|selection| selection.is_valid(row)) {
                 outcome = match self.fold.add(state, &bound, row, rows.weights.map_or(1, |weights| weights.value(row))) {
@@ -206,6 +259,8 @@ impl<F: Fold> PerGroup<F> {
             if rows.empties[row] {
                 *state = F::State::default();
             }
+            self.items += self.fold.items(state).map_or(0, |items| items.count());
+            self.items -= items;
             if let Some(results) = &mut results
                 && rows.wanted.is_none_or(|wanted| wanted[row])
             {
@@ -214,7 +269,7 @@ impl<F: Fold> PerGroup<F> {
                     outcome.and_then(|()| fits_one_array(result_bytes)).and_then(|()| self.fold.push_result(state, results));
             }
             if let Err(problem) = outcome {
-                return Err(self.error(problem, &(rows.describe)(row)));
+                return Err(self.call.error(problem, &(rows.describe)(row)));
             }
         }
         Ok(())
@@ -248,7 +303,7 @@ impl<F: Fold> RunningAccumulator for PerGroup<F> {
             result_bytes += self.fold.result_bytes(state);
             fits_one_array(result_bytes)
                 .and_then(|()| self.fold.push_result(state, &mut results))
-                .map_err(|problem| self.error(problem, &describe(position)))?;
+                .map_err(|problem| self.call.error(problem, &describe(position)))?;
         }
         self.fold.finish(results)
     }
@@ -262,6 +317,7 @@ impl<F: Fold> RunningAccumulator for PerGroup<F> {
     }
 
     fn restore(&mut self, states: &[ArrayRef], groups: &[Option<usize>]) -> Result<()> {
+        // Without columns this does nothing: items have rows of their own.
         for (state, group) in self.fold.read(states)?.into_iter().zip(groups) {
             if let Some(group) = group {
                 self.largest = self.largest.max(self.fold.result_bytes(&state));
@@ -276,7 +332,12 @@ impl<F: Fold> RunningAccumulator for PerGroup<F> {
     }
 
     fn clear(&mut self, group: usize) {
-        self.states[group] = F::State::default();
+        let mut state = std::mem::take(&mut self.states[group]);
+        self.items -= self.fold.items(&mut state).map_or(0, |items| items.count());
+    }
+
+    fn items(&mut self) -> Option<&mut dyn StoredItems> {
+        if self.fold.item_codec().is_some() { Some(self) } else { None }
     }
 
     fn size_bytes(&self) -> usize {
@@ -285,66 +346,112 @@ impl<F: Fold> RunningAccumulator for PerGroup<F> {
     }
 }
 
-/// An accumulator for `call`, whose columns refer to `input`. With `updating` input it can take every row back.
+impl<F: Fold> PerGroup<F> {
+    /// Rows of the items that `give` gives of each group.
+    fn item_rows(&mut self, groups: &[usize], give: impl Fn(&mut dyn GroupItems, &mut Vec<Item>)) -> Result<ItemRows> {
+        let (mut items, mut rows) = (vec![], ItemRows::default());
+        for group in groups {
+            if let Some(state) = self.fold.items(&mut self.states[*group]) {
+                give(state, &mut items);
+            }
+            rows.groups.resize(items.len(), *group);
+        }
+        if let Some(codec) = self.fold.item_codec() {
+            rows.columns = items::write_items(codec, &items)?;
+        }
+        Ok(rows)
+    }
+}
+
+impl<F: Fold> StoredItems for PerGroup<F> {
+    fn item_fields(&self) -> Vec<Field> {
+        self.fold.item_codec().map(items::item_fields).unwrap_or_default()
+    }
+
+    fn live_items(&self) -> usize {
+        self.items
+    }
+
+    fn changed_count(&mut self, groups: &[usize]) -> usize {
+        let mut count = |group: &usize| self.fold.items(&mut self.states[*group]).map_or(0, |items| items.changed_count());
+        groups.iter().map(&mut count).sum()
+    }
+
+    fn changed_items(&mut self, groups: &[usize]) -> Result<ItemRows> {
+        self.item_rows(groups, |state, items| state.take_changes(items))
+    }
+
+    fn all_items(&mut self, groups: &[usize]) -> Result<ItemRows> {
+        self.item_rows(groups, |state, items| state.take_all(items))
+    }
+
+    fn restore_items(&mut self, groups: &[Option<usize>], columns: &[ArrayRef]) -> Result<()> {
+        let Some(codec) = self.fold.item_codec() else { return Ok(()) };
+        for (item, group) in items::read_items(codec, columns)?.into_iter().zip(groups) {
+            let Some(group) = *group else { continue };
+            if let Some(items) = self.fold.items(&mut self.states[group]) {
+                let before = items.count();
+                items.restore(item);
+                self.items = self.items + items.count() - before;
+            }
+            self.largest = self.largest.max(self.fold.result_bytes(&self.states[group]));
+        }
+        Ok(())
+    }
+}
+
+/// An accumulator for `call`, whose columns refer to `input`. With `updating` input it can take every row back. DISTINCT is the
+/// caller's business, see [`value_sets`].
 /// # Errors
 /// `User` when the function does not take the type of its argument.
-pub(crate) fn create(call: &AggregateCall, input: &SchemaRef, updating: bool) -> Result<Box<dyn RunningAccumulator>> {
+fn create(call: &AggregateCall, input: &SchemaRef, updating: bool, items: Items) -> Result<Box<dyn RunningAccumulator>> {
     let argument = call.argument.map(|column| input.field(column));
-    let distinct = if call.distinct { "DISTINCT " } else { "" };
-    let name = format!("{}({distinct}{})", call.function.name(), argument.map_or("*", |field| field.name()));
-    let maker = Maker { name, call, updating };
+    let name = CallName::new(call, input);
     let argument = match (call.function, argument) {
-        (AggregateFunction::Count, None) => return maker.plain(Count),
-        (_, None) => return Err(Error::internal(format!("{} has no argument", maker.name))),
+        (AggregateFunction::Count, None) => return per_group(name, Count),
+        (_, None) => return Err(Error::internal(format!("{} has no argument", name.name))),
         (_, Some(argument)) => argument.data_type(),
     };
     let output = call.output.data_type();
     match call.function {
-        AggregateFunction::Count => maker.make(Count, argument),
+        AggregateFunction::Count => per_group(name, Count),
         AggregateFunction::StddevPop | AggregateFunction::StddevSamp | AggregateFunction::VarPop | AggregateFunction::VarSamp => {
-            maker.make(Welford::new(call.function, output), argument)
+            per_group(name, Welford::new(call.function, output))
         }
         AggregateFunction::Sum | AggregateFunction::Avg => match argument {
-            DataType::Float32 | DataType::Float64 => maker.make(FloatNumbers::new(call.function, argument, output), argument),
-            _ => maker.make(ExactNumbers::new(&maker.name, call.function, argument, output)?, argument),
+            DataType::Float32 | DataType::Float64 => per_group(name, FloatNumbers::new(call.function, argument, output)),
+            _ => {
+                let fold = ExactNumbers::new(&name.name, call.function, argument, output)?;
+                per_group(name, fold)
+            }
         },
         AggregateFunction::Min | AggregateFunction::Max => {
             let is_max = call.function == AggregateFunction::Max;
-            if updating { maker.plain(BestOfMany::new(argument, is_max)?) } else { maker.plain(Best::new(argument, is_max)?) }
+            if updating {
+                per_group(name, BestOfMany::new(argument, is_max, items)?)
+            } else {
+                per_group(name, Best::new(argument, is_max)?)
+            }
         }
-        AggregateFunction::FirstValue if !updating => maker.plain(FirstOfAll::new(argument, End::First)?),
-        AggregateFunction::LastValue if !updating => maker.plain(FirstOfAll::new(argument, End::Last)?),
-        AggregateFunction::FirstValue => maker.plain(InOrder::end(argument, End::First)?),
-        AggregateFunction::LastValue => maker.plain(InOrder::end(argument, End::Last)?),
-        AggregateFunction::ListAgg => maker.make(InOrder::text(argument, call.separator.as_deref().unwrap_or(","))?, argument),
-        AggregateFunction::ArrayAgg => maker.make(InOrder::array(argument, output)?, argument),
-        AggregateFunction::Collect => maker.make(Collect::new(argument, output)?, argument),
-        AggregateFunction::SingleValue => maker.plain(SingleValue::new(argument)?),
+        AggregateFunction::FirstValue if !updating => per_group(name, FirstOfAll::new(argument, End::First)?),
+        AggregateFunction::LastValue if !updating => per_group(name, FirstOfAll::new(argument, End::Last)?),
+        AggregateFunction::FirstValue => per_group(name, InOrder::end(argument, End::First)?),
+        AggregateFunction::LastValue => per_group(name, InOrder::end(argument, End::Last)?),
+        AggregateFunction::ListAgg => per_group(name, InOrder::text(argument, call.separator.as_deref().unwrap_or(","))?),
+        AggregateFunction::ArrayAgg => per_group(name, InOrder::array(argument, output)?),
+        AggregateFunction::Collect => per_group(name, Collect::new(argument, output, items)?),
+        AggregateFunction::SingleValue => per_group(name, SingleValue::new(argument)?),
     }
 }
 
 /// The rows that a filter lets through: those where it is true.
-pub(crate) fn passing(filter: &BooleanArray) -> NullBuffer {
+fn passing(filter: &BooleanArray) -> NullBuffer {
     match filter.nulls() {
         Some(nulls) => NullBuffer::new(filter.values() & nulls.inner()),
         None => NullBuffer::new(filter.values().clone()),
     }
 }
 
-struct Maker<'a> {
-    name: String,
-    call: &'a AggregateCall,
-    updating: bool,
-}
-
-impl Maker<'_> {
-    fn plain<F: Fold + 'static>(&self, fold: F) -> Result<Box<dyn RunningAccumulator>> {
-        let output = self.call.output.data_type().clone();
-        Ok(Box::new(PerGroup { name: self.name.clone(), output, fold, states: vec![], largest: 0, ignores_unmatched: false }))
-    }
-
-    /// With DISTINCT where the call has it.
-    fn make<F: Fold + 'static>(&self, fold: F, argument: &DataType) -> Result<Box<dyn RunningAccumulator>> {
-        if self.call.distinct { self.plain(DistinctValues::new(fold, argument, self.updating)?) } else { self.plain(fold) }
-    }
+fn per_group<F: Fold + 'static>(call: CallName, fold: F) -> Result<Box<dyn RunningAccumulator>> {
+    Ok(Box::new(PerGroup { call, fold, states: vec![], items: 0, largest: 0, ignores_unmatched: false }))
 }

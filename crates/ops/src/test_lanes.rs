@@ -57,6 +57,7 @@ pub(crate) struct Lanes<'a> {
     stores: Vec<Store>,
     watermark: EventTime,
     late_rows_before: u64,
+    epoch: u64,
 }
 
 /// Rows in an output batch of these operators.
@@ -70,7 +71,7 @@ impl<'a> Lanes<'a> {
 
     pub(crate) fn of_inputs(make: Make<'a>, exchanges: Vec<Vec<usize>>) -> Self {
         let (watermark, stores) = (EventTime::MIN, vec![Store::default()]);
-        let mut lanes = Lanes { make, exchanges, operators: vec![], stores, watermark, late_rows_before: 0 };
+        let mut lanes = Lanes { make, exchanges, operators: vec![], stores, watermark, late_rows_before: 0, epoch: 0 };
         lanes.operators.push(lanes.operator(0, 1));
         lanes
     }
@@ -120,8 +121,9 @@ impl<'a> Lanes<'a> {
     }
 
     pub(crate) fn snapshot(&mut self) -> Result<()> {
+        self.epoch += 1;
         for (operator, store) in self.operators.iter_mut().zip(&mut self.stores) {
-            store.apply(operator.snapshot(Epoch(1))?);
+            store.apply(operator.snapshot(Epoch(self.epoch))?);
         }
         Ok(())
     }

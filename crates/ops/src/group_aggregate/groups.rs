@@ -19,6 +19,8 @@ pub(super) struct Groups {
 struct Group {
     key: Option<Arc<[u8]>>,
     rows: i64,
+    /// The epoch whose snapshot was the first with this group, 0 before that: tells it from one of the same key that is gone.
+    life: i64,
     /// Whether the store has a row of this key.
     is_stored: bool,
 }
@@ -58,7 +60,7 @@ impl Groups {
         let key: Arc<[u8]> = key.into();
         self.key_bytes += key.len();
         // A key that is gone and still marked is one that the store has.
-        self.groups[number] = Group { key: Some(key.clone()), rows: 0, is_stored: self.dirty.contains(&key) };
+        self.groups[number] = Group { key: Some(key.clone()), rows: 0, life: 0, is_stored: self.dirty.contains(&key) };
         self.numbers.insert(key, number);
         number
     }
@@ -69,6 +71,19 @@ impl Groups {
 
     pub(super) fn set_rows(&mut self, group: usize, rows: i64) {
         self.groups[group].rows = rows;
+    }
+
+    pub(super) fn life(&self, group: usize) -> i64 {
+        self.groups[group].life
+    }
+
+    pub(super) fn set_life(&mut self, group: usize, life: i64) {
+        self.groups[group].life = life;
+    }
+
+    /// The keys of groups that are there.
+    pub(super) fn keys_of(&self, groups: &[usize]) -> Vec<Arc<[u8]>> {
+        groups.iter().filter_map(|group| self.groups[*group].key.clone()).collect()
     }
 
     pub(super) fn mark_dirty(&mut self, group: usize) {

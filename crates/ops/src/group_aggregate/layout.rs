@@ -9,20 +9,20 @@ use thalweg_plan::{AggregateCall, GroupAggregate};
 use thalweg_state::KEY_GROUP_COLUMN;
 
 use crate::eval::value_text;
+use crate::item_slots::item_schemas;
 use crate::key_codec::KeyCodec;
-use crate::running::{self, RunningAccumulator, canonical_floats};
-
-/// About how many bytes of results are made at once: a result may be much larger than the row that made it.
-pub(super) const RESULT_BYTES: usize = 64 << 20;
+use crate::running::{Aggregates, Items, canonical_floats};
 
 pub(super) struct GroupLayout {
     pub(super) keys: Vec<usize>,
     pub(super) key_fields: Vec<FieldRef>,
-    pub(super) calls: Vec<AggregateCall>,
+    calls: Vec<AggregateCall>,
     pub(super) codec: KeyCodec,
     pub(super) state_widths: Vec<usize>,
-    /// `[key_group, keys…, rows, states…]`
+    /// `[key_group, keys…, rows, life, states…]`
     pub(super) state_schema: SchemaRef,
+    /// Of what is stored item by item.
+    pub(super) item_schemas: Vec<SchemaRef>,
     pub(super) output_schema: SchemaRef,
     input_schema: SchemaRef,
     input_updating: bool,
@@ -41,18 +41,17 @@ impl GroupLayout {
         let field = |name: &str, data_type: DataType| Arc::new(Field::new(name, data_type, false));
         let mut fields: Vec<FieldRef> = vec![field(KEY_GROUP_COLUMN, DataType::UInt16)];
         fields.extend(key_fields.iter().cloned());
-        fields.push(field("rows", DataType::Int64));
-        for (number, call) in node.aggregates.iter().enumerate() {
-            let state = running::create(call, input, node.input_updating)?.state_fields();
+        fields.extend(["rows", "life"].map(|name| field(name, DataType::Int64)));
+        let mut aggregates = Aggregates::new(&node.aggregates, input, node.input_updating, Items::Stored)?;
+        for call in 0..node.aggregates.len() {
+            let state = aggregates.state_fields(call);
             state_widths.push(state.len());
-            fields.extend(state.into_iter().map(|field| {
-                let name = format!("{number}.{}", field.name());
-                Arc::new(field.with_name(name))
-            }));
+            fields.extend(state.into_iter().map(Arc::new));
         }
         Ok(GroupLayout {
             keys: node.keys.clone(),
             codec: KeyCodec::new(&key_fields)?,
+            item_schemas: item_schemas(&key_fields, &mut aggregates),
             key_fields,
             calls: node.aggregates.clone(),
             state_widths,
@@ -64,8 +63,8 @@ impl GroupLayout {
         })
     }
 
-    pub(super) fn accumulators(&self) -> Result<Vec<Box<dyn RunningAccumulator>>> {
-        self.calls.iter().map(|call| running::create(call, &self.input_schema, self.input_updating)).collect()
+    pub(super) fn aggregates(&self) -> Result<Aggregates> {
+        Aggregates::new(&self.calls, &self.input_schema, self.input_updating, Items::Stored)
     }
 
     pub(super) fn keys_of(&self, batch: &Batch) -> Vec<ArrayRef> {

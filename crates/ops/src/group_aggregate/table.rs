@@ -3,27 +3,22 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt16Array};
-use arrow::compute::concat;
 use arrow::datatypes::Int64Type;
-use thalweg_core::{Batch, Error, Result};
-use thalweg_state::{SlotChange, SlotId, StateDelta};
+use thalweg_core::{Batch, Epoch, Error, Result};
+use thalweg_state::{SlotId, StateDelta, StatePart};
 
 use super::groups::Groups;
-use super::layout::{GroupLayout, RESULT_BYTES};
+use super::layout::GroupLayout;
+use crate::item_slots::{ItemGroups, ItemSlots};
 use crate::key_groups;
-use crate::running::{self, CallRows, RunningAccumulator};
-
-/// State with fewer groups is always written whole.
-const SMALL_GROUPS: usize = 1_024;
+use crate::merged_slot::{MergedSlot, Part};
+use crate::running::{Aggregates, GroupRows, RESULT_BYTES};
 
 pub(super) struct GroupTable {
-    slot: SlotId,
+    slot: MergedSlot,
+    item_slots: ItemSlots,
     groups: Groups,
-    accumulators: Vec<Box<dyn RunningAccumulator>>,
-    /// Whether the store holds the slot as of the last snapshot.
-    is_stored: bool,
-    /// Rows written by merges since the slot was last written whole.
-    merged_rows: usize,
+    aggregates: Aggregates,
 }
 
 /// What one batch does to the groups.
@@ -49,11 +44,10 @@ pub(super) enum Before {
 impl GroupTable {
     pub(super) fn new(layout: &GroupLayout, slot: String) -> Result<Self> {
         Ok(GroupTable {
-            slot: SlotId(slot),
+            item_slots: ItemSlots::new(&slot, &layout.item_schemas),
+            slot: MergedSlot::new(SlotId(slot)),
             groups: Groups::default(),
-            accumulators: layout.accumulators()?,
-            is_stored: false,
-            merged_rows: 0,
+            aggregates: layout.aggregates()?,
         })
     }
 
@@ -62,18 +56,12 @@ impl GroupTable {
     }
 
     /// How many of `rows` rows of this size may be taken at once so that their results stay small.
-    pub(super) fn rows_at_once(&self, mut rows: usize, row_bytes: usize) -> usize {
-        let sizes = self.accumulators.iter().map(|accumulator| accumulator.result_size());
-        let (largest, collects) = sizes.fold((0, false), |(largest, collects), (size, own)| (largest + size, collects || own));
-        let growth = |rows: usize| if collects { rows.saturating_mul(row_bytes) } else { row_bytes };
-        while rows > 1 && rows.saturating_mul(2 * row_bytes + largest + growth(rows)) > RESULT_BYTES {
-            rows /= 2;
-        }
-        rows
+    pub(super) fn rows_at_once(&self, rows: usize, row_bytes: usize) -> usize {
+        self.aggregates.rows_at_once(rows, row_bytes, 2)
     }
 
     pub(super) fn ignore_unmatched(&mut self) {
-        self.accumulators.iter_mut().for_each(|accumulator| accumulator.ignore_unmatched());
+        self.aggregates.ignore_unmatched();
     }
 
     /// Which rows do not take back more than is there.
@@ -96,11 +84,8 @@ impl GroupTable {
     /// Drops a group, whatever it holds.
     pub(super) fn forget(&mut self, key: &[u8]) {
         if let Some(group) = self.groups.find(key) {
-            let capacity = self.groups.capacity();
-            for accumulator in &mut self.accumulators {
-                accumulator.resize(capacity);
-                accumulator.clear(group);
-            }
+            self.aggregates.resize(self.groups.capacity());
+            self.aggregates.clear(group);
             self.groups.set_rows(group, 0);
             self.groups.mark_dirty(group);
             self.groups.remove_if_empty(group);
@@ -132,6 +117,10 @@ impl GroupTable {
                     .with_help("the changes of the input do not fit together: more rows were taken back than came"));
             }
             self.groups.set_rows(group, after);
+            if after == 0 {
+                // Should rows of the same key follow, those are another group.
+                self.groups.set_life(group, 0);
+            }
             let earlier = *last.entry(group).or_insert_with(|| {
                 steps.touched.push(group);
                 Before::Touched(steps.touched.len() - 1)
@@ -153,43 +142,16 @@ impl GroupTable {
         keys: &[ArrayRef],
         steps: &Steps,
     ) -> Result<Vec<ArrayRef>> {
-        let touched = &steps.touched;
-        self.each_call(layout, batch, keys, steps, &mut |accumulator, rows| {
-            let before = accumulator.results(touched, &|_| "a group of the last checkpoint".to_string())?;
-            let after = accumulator.update(&rows)?;
-            Ok(concat(&[before.as_ref(), after.as_ref()])?)
-        })
+        self.aggregates.resize(self.groups.capacity());
+        let (column, describe) = (column_of(batch), |row: usize| layout.describe(keys, row));
+        self.aggregates.update(&group_rows(&column, batch, steps, &describe), &steps.touched)
     }
 
     /// Takes the rows in where no results are wanted yet.
     pub(super) fn absorb(&mut self, layout: &GroupLayout, batch: &Batch, keys: &[ArrayRef], steps: &Steps) -> Result<()> {
-        self.each_call(layout, batch, keys, steps, &mut |accumulator, rows| accumulator.absorb(&rows))?;
-        Ok(())
-    }
-
-    fn each_call<T>(
-        &mut self,
-        layout: &GroupLayout,
-        batch: &Batch,
-        keys: &[ArrayRef],
-        steps: &Steps,
-        work: &mut dyn FnMut(&mut dyn RunningAccumulator, CallRows<'_>) -> Result<T>,
-    ) -> Result<Vec<T>> {
-        let mut outcomes = vec![];
-        for (accumulator, call) in self.accumulators.iter_mut().zip(&layout.calls) {
-            accumulator.resize(self.groups.capacity());
-            let rows = CallRows {
-                argument: call.argument.map(|column| batch.column(column)),
-                filter: call.filter.map(|column| running::passing(batch.column(column).as_boolean())),
-                weights: batch.weights.as_ref(),
-                groups: &steps.groups,
-                empties: &steps.empties,
-                wanted: None,
-                describe: &|row| layout.describe(keys, row),
-            };
-            outcomes.push(work(accumulator.as_mut(), rows)?);
-        }
-        Ok(outcomes)
+        self.aggregates.resize(self.groups.capacity());
+        let (column, describe) = (column_of(batch), |row: usize| layout.describe(keys, row));
+        self.aggregates.absorb(&group_rows(&column, batch, steps, &describe), |_| false)
     }
 
     /// Ends a batch: what it touched has changed, what it emptied goes.
@@ -204,102 +166,161 @@ impl GroupTable {
     pub(super) fn all_results(&mut self, layout: &GroupLayout) -> Result<Vec<RecordBatch>> {
         let keys = self.groups.keys();
         let key_bytes = self.groups.size_bytes() / keys.len().max(1);
-        let largest: usize = self.accumulators.iter().map(|accumulator| accumulator.result_size().0).sum();
-        let at_once = (RESULT_BYTES / (largest + key_bytes).max(1)).clamp(1, layout.batch_rows);
+        let result_bytes = self.aggregates.largest_results() + key_bytes;
+        let at_once = (RESULT_BYTES / result_bytes.max(1)).clamp(1, layout.batch_rows);
+        self.aggregates.resize(self.groups.capacity());
         let mut batches = vec![];
         for keys in keys.chunks(at_once) {
             let groups: Vec<usize> = keys.iter().filter_map(|key| self.groups.find(key)).collect();
             let key_columns = layout.codec.decode(keys)?;
             let mut columns = key_columns.clone();
-            for accumulator in &mut self.accumulators {
-                accumulator.resize(self.groups.capacity());
-                columns.push(accumulator.results(&groups, &|row| layout.describe(&key_columns, row))?);
-            }
+            columns.extend(self.aggregates.results(&groups, &|row| layout.describe(&key_columns, row))?);
             let options = RecordBatchOptions::new().with_row_count(Some(keys.len()));
             batches.push(RecordBatch::try_new_with_options(layout.output_schema.clone(), columns, &options)?);
         }
         Ok(batches)
     }
 
-    /// The slot, if the store has it: it is to be dropped when the table goes.
-    pub(super) fn stored_slot(&self) -> Option<SlotId> {
-        self.is_stored.then(|| self.slot.clone())
+    /// The slots that the store has: they are to be dropped when the table goes.
+    pub(super) fn stored_slots(&self) -> impl Iterator<Item = SlotId> {
+        self.slot.stored().into_iter().chain(self.item_slots.stored())
     }
 
-    pub(super) fn snapshot(&mut self, layout: &GroupLayout, delta: &mut StateDelta) -> Result<()> {
-        let (live, dirty) = (self.groups.len(), self.groups.dirty());
-        let is_whole = !self.is_stored || live < SMALL_GROUPS || self.merged_rows + dirty.len() > live;
-        if is_whole && (!self.is_stored || !dirty.is_empty()) {
-            self.merged_rows = 0;
-            if live > 0 {
-                let state = self.state_batch(layout, &self.groups.keys())?;
-                delta.changes.push((self.slot.clone(), SlotChange::Replace(state)));
-            } else if self.is_stored {
-                delta.changes.push((self.slot.clone(), SlotChange::Drop));
+    /// Writes what changed since the last snapshot. Epochs must grow from one to the next.
+    pub(super) fn snapshot(&mut self, layout: &GroupLayout, epoch: Epoch, delta: &mut StateDelta) -> Result<()> {
+        let dirty = self.groups.dirty();
+        for group in dirty.iter().filter_map(|key| self.groups.find(key)).collect::<Vec<_>>() {
+            if self.groups.life(group) == 0 {
+                self.groups.set_life(group, epoch.0 as i64);
             }
-            self.is_stored = live > 0;
-        } else if !dirty.is_empty() {
-            self.merged_rows += dirty.len();
-            delta.changes.push((self.slot.clone(), SlotChange::Merge(self.state_batch(layout, &dirty)?)));
         }
+        let GroupTable { slot, item_slots, groups, aggregates } = self;
+        aggregates.resize(groups.capacity());
+        slot.write(groups.len(), dirty.len(), delta, |part| {
+            let keys = if part == Part::Whole { groups.keys() } else { dirty };
+            state_batch(layout, groups, aggregates, &keys)
+        })?;
+        item_slots.snapshot(&layout.item_schemas, aggregates, &KeyedGroups { groups, layout }, delta)?;
         self.groups.mark_stored();
         Ok(())
     }
 
-    /// State rows of groups, given by key; those that are gone have 0 rows and blank states.
-    fn state_batch(&self, layout: &GroupLayout, keys: &[Arc<[u8]>]) -> Result<RecordBatch> {
-        let groups: Vec<usize> = keys.iter().map(|key| self.groups.find(key).unwrap_or(Groups::BLANK)).collect();
-        let key_columns = layout.codec.decode(keys)?;
-        let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt16Array::from(key_groups(&key_columns, keys.len())?))];
-        columns.extend(key_columns);
-        columns.push(Arc::new(Int64Array::from_iter_values(groups.iter().map(|group| self.groups.rows(*group)))));
-        for accumulator in &self.accumulators {
-            columns.extend(accumulator.state(&groups)?);
+    /// Takes in stored slots.
+    /// # Errors
+    /// `Corrupt` when the parts do not have the expected columns.
+    pub(super) fn restore(&mut self, layout: &GroupLayout, parts: &[StatePart]) -> Result<()> {
+        let (groups, items): (Vec<_>, Vec<_>) = parts.iter().partition(|part| part.slot == *self.slot.id());
+        for part in groups {
+            part.batches.iter().try_for_each(|batch| self.restore_groups(layout, batch))?;
+            self.slot.restored(part);
         }
-        Ok(RecordBatch::try_new(layout.state_schema.clone(), columns)?)
+        self.groups.mark_stored();
+        self.aggregates.resize(self.groups.capacity());
+        let groups = KeyedGroups { groups: &self.groups, layout };
+        for part in items {
+            self.item_slots.restore(&layout.item_schemas, &mut self.aggregates, &groups, &layout.codec, part)?;
+        }
+        Ok(())
     }
 
-    /// Takes in one stored batch; the slot is complete with [`GroupTable::restored`].
-    pub(super) fn restore(&mut self, layout: &GroupLayout, state: &RecordBatch) -> Result<()> {
+    fn restore_groups(&mut self, layout: &GroupLayout, state: &RecordBatch) -> Result<()> {
         layout.check_state(state)?;
         let (keys, rest) = state.columns()[1..].split_at(layout.keys.len());
         let encoded = layout.codec.encode(keys, state.num_rows())?;
+        let [counts, lives] = [0, 1].map(|column| rest[column].as_primitive::<Int64Type>().values());
         let mut groups = vec![];
-        for (row, count) in rest[0].as_primitive::<Int64Type>().values().iter().enumerate() {
+        for (row, (count, life)) in counts.iter().zip(lives).enumerate() {
             groups.push(if *count > 0 {
                 let group = self.groups.find_or_add(encoded.key(row));
                 self.groups.set_rows(group, *count);
+                self.groups.set_life(group, *life);
                 Some(group)
             } else {
                 if let Some(group) = self.groups.find(encoded.key(row)) {
                     self.groups.set_rows(group, 0);
-                    self.accumulators.iter_mut().for_each(|accumulator| accumulator.clear(group));
+                    self.aggregates.clear(group);
                     self.groups.remove_if_empty(group);
                 }
                 None
             });
         }
-        let mut states = &rest[1..];
-        for (accumulator, width) in self.accumulators.iter_mut().zip(&layout.state_widths) {
+        self.aggregates.resize(self.groups.capacity());
+        let mut states = &rest[2..];
+        for (call, width) in layout.state_widths.iter().enumerate() {
             let (own, others) = states.split_at(*width);
-            accumulator.resize(self.groups.capacity());
-            accumulator.restore(own, &groups)?;
+            self.aggregates.restore(call, own, &groups)?;
             states = others;
         }
         Ok(())
     }
 
-    pub(super) fn restored(&mut self) {
-        self.groups.mark_stored();
-        self.is_stored = self.groups.len() > 0;
-    }
-
     pub(super) fn mark_all_dirty(&mut self) {
-        self.is_stored = false;
+        self.slot.forget_stored();
+        self.item_slots.forget_stored();
     }
 
     pub(super) fn size_bytes(&self) -> usize {
-        let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.size_bytes()).sum();
-        accumulators + self.groups.size_bytes()
+        self.aggregates.size_bytes() + self.groups.size_bytes()
+    }
+}
+
+fn column_of(batch: &Batch) -> impl Fn(usize) -> Result<ArrayRef> {
+    |column| Ok(batch.column(column).clone())
+}
+
+fn group_rows<'a>(
+    column: &'a dyn Fn(usize) -> Result<ArrayRef>,
+    batch: &'a Batch,
+    steps: &'a Steps,
+    describe: &'a dyn Fn(usize) -> String,
+) -> GroupRows<'a> {
+    let weights = batch.weights.as_ref();
+    GroupRows { column, weights, groups: &steps.groups, empties: &steps.empties, wanted: None, describe }
+}
+
+/// State rows of groups, given by key; those that are gone have 0 rows and blank states.
+fn state_batch(layout: &GroupLayout, groups: &Groups, aggregates: &Aggregates, keys: &[Arc<[u8]>]) -> Result<RecordBatch> {
+    let numbers: Vec<usize> = keys.iter().map(|key| groups.find(key).unwrap_or(Groups::BLANK)).collect();
+    let key_columns = layout.codec.decode(keys)?;
+    let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt16Array::from(key_groups(&key_columns, keys.len())?))];
+    columns.extend(key_columns);
+    columns.push(Arc::new(Int64Array::from_iter_values(numbers.iter().map(|group| groups.rows(*group)))));
+    columns.push(Arc::new(Int64Array::from_iter_values(numbers.iter().map(|group| groups.life(*group)))));
+    for call in 0..layout.state_widths.len() {
+        columns.extend(aggregates.state(call, &numbers)?);
+    }
+    Ok(RecordBatch::try_new(layout.state_schema.clone(), columns)?)
+}
+
+struct KeyedGroups<'a> {
+    groups: &'a Groups,
+    layout: &'a GroupLayout,
+}
+
+impl KeyedGroups<'_> {
+    fn numbers(&self, keys: Vec<Arc<[u8]>>) -> Vec<usize> {
+        keys.iter().filter_map(|key| self.groups.find(key)).collect()
+    }
+}
+
+impl ItemGroups for KeyedGroups<'_> {
+    fn all(&self) -> Vec<usize> {
+        self.numbers(self.groups.keys())
+    }
+
+    fn changed(&self) -> Vec<usize> {
+        self.numbers(self.groups.dirty())
+    }
+
+    fn life(&self, group: usize) -> i64 {
+        self.groups.life(group)
+    }
+
+    fn key_columns(&self, groups: &[usize]) -> Result<Vec<ArrayRef>> {
+        self.layout.codec.decode(&self.groups.keys_of(groups))
+    }
+
+    fn find(&self, key: &[u8], life: i64) -> Option<usize> {
+        self.groups.find(key).filter(|group| self.groups.life(*group) == life)
     }
 }

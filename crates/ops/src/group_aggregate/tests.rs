@@ -1,6 +1,6 @@
 //! The operator against plain Rust: after every batch, what it has put out adds up to the answer over all rows so far.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{AsArray, Float64Array, StringArray};
@@ -12,9 +12,9 @@ use thalweg_plan::AggregateFunction::{self, ArrayAgg, Avg, Collect, Count, First
 
 use thalweg_state::{SlotChange, SlotId};
 
-use super::layout::RESULT_BYTES;
 use super::*;
 use crate::partition_by_lane;
+use crate::running::RESULT_BYTES;
 
 /// `(key, value, word, filter)`
 type Row = (Option<f64>, Option<i64>, Option<String>, Option<bool>);
@@ -60,6 +60,7 @@ fn calls() -> Vec<AggregateCall> {
         call(Max, Some(2), DataType::Utf8),
         distinct(call(Count, Some(2), DataType::Int64)),
         distinct(call(Sum, Some(1), DataType::Int64)),
+        AggregateCall { filter: Some(3), ..distinct(call(Count, Some(1), DataType::Int64)) },
         call(FirstValue, Some(1), DataType::Int64),
         call(LastValue, Some(2), DataType::Utf8),
         call(ListAgg, Some(2), DataType::Utf8),
@@ -144,6 +145,7 @@ fn naive(log: &[(Row, i64)], keyed: bool) -> Vec<Vec<String>> {
             text(words.iter().max().map(|word| word.to_string())),
             counts.len().to_string(),
             some(n > 0, &|| unique.iter().sum()),
+            filtered.iter().collect::<BTreeSet<_>>().len().to_string(),
             text(values.first().map(i64::to_string)),
             text(words.last().map(|word| word.to_string())),
             text((!words.is_empty()).then(|| words.iter().map(|word| word.as_str()).collect::<Vec<_>>().join("+"))),
@@ -172,32 +174,36 @@ fn apply(table: &mut Vec<Vec<String>>, batches: &[Batch]) {
     }
 }
 
-/// What a store gives back: the slot's last Replace and the Merges behind it.
+/// What a store gives back: of each slot the last Replace and the Merges behind it.
 #[derive(Default)]
 struct Store {
-    batches: Vec<RecordBatch>,
+    slots: BTreeMap<SlotId, Vec<RecordBatch>>,
 }
 
 impl Store {
     fn apply(&mut self, delta: StateDelta) {
-        for (_, change) in delta.changes {
+        for (slot, change) in delta.changes {
             match change {
-                SlotChange::Replace(rows) => self.batches = vec![rows],
-                SlotChange::Merge(rows) => self.batches.push(rows),
-                SlotChange::Drop => self.batches.clear(),
+                SlotChange::Replace(rows) => drop(self.slots.insert(slot, vec![rows])),
+                SlotChange::Merge(rows) => self.slots.get_mut(&slot).unwrap().push(rows),
+                SlotChange::Drop => assert!(self.slots.remove(&slot).is_some()),
             }
         }
     }
 
     /// The rows of the key groups that lane `lane` of `lanes` owns.
-    fn part(&self, lane: u32, lanes: u32) -> StatePart {
-        let batches = self.batches.iter().map(|rows| {
+    fn parts(&self, lane: u32, lanes: u32) -> Vec<StatePart> {
+        let own = |rows: &RecordBatch| {
             let groups = rows.column(0).as_primitive::<arrow::datatypes::UInt16Type>();
             let own: BooleanArray =
                 groups.values().iter().map(|group| Some(thalweg_core::lane_of_key_group(*group, lanes) == lane)).collect();
             arrow::compute::filter_record_batch(rows, &own).unwrap()
-        });
-        StatePart { slot: SlotId(SLOT.to_string()), batches: batches.collect() }
+        };
+        let part = |(slot, batches): (&SlotId, &Vec<RecordBatch>)| StatePart {
+            slot: slot.clone(),
+            batches: batches.iter().map(own).collect(),
+        };
+        self.slots.iter().map(part).collect()
     }
 }
 
@@ -242,6 +248,7 @@ struct Run {
     rows: Vec<Row>,
     log: Vec<(Row, i64)>,
     pending: Vec<(Row, i64)>,
+    epoch: u64,
 }
 
 impl Run {
@@ -262,8 +269,9 @@ impl Run {
     }
 
     fn snapshot(&mut self) {
+        self.epoch += 1;
         for (lane, store) in self.lanes.iter_mut().zip(&mut self.stores) {
-            store.apply(lane.snapshot(Epoch(1)).unwrap());
+            store.apply(lane.snapshot(Epoch(self.epoch)).unwrap());
         }
     }
 
@@ -271,7 +279,7 @@ impl Run {
         self.snapshot();
         let restored = (0..lanes).map(|lane| {
             let mut operator = operator(&self.keys, &self.calls, self.updating);
-            operator.restore(self.stores.iter().map(|store| store.part(lane, lanes)).collect()).unwrap();
+            operator.restore(self.stores.iter().flat_map(|store| store.parts(lane, lanes)).collect()).unwrap();
             if self.lanes.len() as u32 != lanes {
                 operator.mark_all_dirty();
             }
@@ -288,7 +296,8 @@ impl Run {
 fn check(steps: Vec<Step>, keys: Vec<usize>, calls: Vec<AggregateCall>, updating: bool) {
     let lanes = vec![operator(&keys, &calls, updating)];
     let stores = vec![Store::default()];
-    let mut run = Run { calls, keys, updating, lanes, stores, table: vec![], rows: vec![], log: vec![], pending: vec![] };
+    let mut run =
+        Run { calls, keys, updating, lanes, stores, table: vec![], rows: vec![], log: vec![], pending: vec![], epoch: 0 };
     for step in steps {
         match step {
             Step::Insert(row) => {

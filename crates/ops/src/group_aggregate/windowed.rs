@@ -9,8 +9,8 @@
 //!
 //! A row that is taken back although its group never held it ends the job: the input contradicts itself.
 //!
-//! State: a slot for each open window, `w<last instant in ms>`, as the slot of the grouping without windows; dropped whole when
-//! the window is sent. And the watermark.
+//! State: for each open window slots as those of the grouping without windows, `w<last instant in ms>` and such of items; dropped
+//! whole when the window is sent. And the watermark.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -25,6 +25,7 @@ use super::layout::GroupLayout;
 use super::table::GroupTable;
 use crate::changes::without_zeros;
 use crate::event_times::event_times;
+use crate::item_slots::ItemSlots;
 use crate::stored_watermark::StoredWatermark;
 use crate::{Operator, OperatorContext, OperatorMetrics, Output};
 
@@ -68,7 +69,7 @@ impl WindowedGroupsOperator {
         table.absorb(&self.layout, batch, &keys, &steps)?;
         table.finish(&steps);
         if table.len() == 0 {
-            self.gone.extend(table.stored_slot());
+            self.gone.extend(table.stored_slots());
             self.windows.remove(&time);
         }
         Ok(())
@@ -106,7 +107,7 @@ impl Operator for WindowedGroupsOperator {
         self.watermark.advance(watermark);
         while let Some(window) = self.windows.first_entry().filter(|window| *window.key() <= watermark.0) {
             let mut table = window.remove();
-            self.gone.extend(table.stored_slot());
+            self.gone.extend(table.stored_slots());
             table.all_results(&self.layout)?.into_iter().for_each(|rows| out.push(Batch::append(rows)));
         }
         Ok(())
@@ -116,29 +117,28 @@ impl Operator for WindowedGroupsOperator {
         input.max(self.watermark.now())
     }
 
-    fn snapshot(&mut self, _epoch: Epoch) -> Result<StateDelta> {
+    fn snapshot(&mut self, epoch: Epoch) -> Result<StateDelta> {
         let mut delta = StateDelta::default();
         delta.changes.extend(self.gone.drain(..).map(|slot| (slot, SlotChange::Drop)));
-        self.windows.values_mut().try_for_each(|table| table.snapshot(&self.layout, &mut delta))?;
+        self.windows.values_mut().try_for_each(|table| table.snapshot(&self.layout, epoch, &mut delta))?;
         self.watermark.snapshot(&mut delta)?;
         Ok(delta)
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
+        let (watermarks, parts): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| self.watermark.owns(&part.slot));
+        watermarks.iter().try_for_each(|part| self.watermark.restore(part))?;
+        let mut parts_of_window: BTreeMap<i64, Vec<StatePart>> = BTreeMap::new();
         for part in parts {
-            if self.watermark.owns(&part.slot) {
-                self.watermark.restore(&part)?;
-                continue;
-            }
-            let time: i64 = part
-                .slot
-                .0
+            let base = ItemSlots::base(&part.slot).unwrap_or(&part.slot.0);
+            let time: i64 = base
                 .strip_prefix('w')
                 .and_then(|time| time.parse().ok())
                 .ok_or_else(|| Error::corrupt(format!("group state has a slot \"{}\"", part.slot)))?;
-            let table = table_of(&mut self.windows, &self.layout, time)?;
-            part.batches.iter().try_for_each(|batch| table.restore(&self.layout, batch))?;
-            table.restored();
+            parts_of_window.entry(time).or_default().push(part);
+        }
+        for (time, parts) in parts_of_window {
+            table_of(&mut self.windows, &self.layout, time)?.restore(&self.layout, &parts)?;
         }
         // Other lanes' windows come too, without a row of ours.
         self.windows.retain(|_, table| table.len() > 0);

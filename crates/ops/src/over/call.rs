@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, UInt32Array};
 use arrow::compute::kernels::zip::zip;
 use arrow::compute::{is_not_null, take};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -11,10 +11,7 @@ use thalweg_core::{Error, Result};
 use thalweg_plan::{AggregateCall, AggregateFunction, OverCall, RankFunction};
 
 use crate::arrangement::{Arrangement, RowId};
-use crate::running::{self, CallRows, RunningAccumulator};
-
-/// About how many bytes of results are made at once: a result may be much larger than the row that made it.
-const RESULT_BYTES: usize = 64 << 20;
+use crate::running::{Aggregates, GroupRows, Items};
 
 /// A row enters the frame of its partition, or leaves it.
 #[derive(Clone, Copy)]
@@ -71,9 +68,9 @@ impl Passing {
 
 pub(super) struct Calls {
     calls: Vec<OverCall>,
-    /// One for each aggregate, in order.
-    pub(super) accumulators: Vec<Box<dyn RunningAccumulator>>,
-    aggregates: Vec<AggregateCall>,
+    pub(super) aggregates: Aggregates,
+    /// The aggregates among the calls, in order.
+    functions: Vec<AggregateFunction>,
     /// The offsets of the LAG calls.
     lags: Vec<u64>,
     /// For each call whether it is a LAG with a default that is never null.
@@ -82,7 +79,7 @@ pub(super) struct Calls {
 
 impl Calls {
     /// `takes_back`: whether rows leave frames.
-    pub(super) fn new(calls: &[OverCall], input: &SchemaRef, takes_back: bool) -> Result<Self> {
+    pub(super) fn new(calls: &[OverCall], input: &SchemaRef, takes_back: bool, items: Items) -> Result<Self> {
         let aggregates: Vec<AggregateCall> = calls
             .iter()
             .filter_map(|call| match call {
@@ -101,10 +98,10 @@ impl Calls {
             .iter()
             .map(|call| matches!(call, OverCall::Lag { default: Some(column), .. } if !input.field(*column).is_nullable()));
         Ok(Calls {
-            accumulators: aggregates.iter().map(|call| running::create(call, input, takes_back)).collect::<Result<_>>()?,
+            functions: aggregates.iter().map(|call| call.function).collect(),
+            aggregates: Aggregates::new(&aggregates, input, takes_back, items)?,
             fills_nulls: fills_nulls.collect(),
             calls: calls.to_vec(),
-            aggregates,
             lags,
         })
     }
@@ -113,8 +110,8 @@ impl Calls {
     /// sums that left their range on the way, depend on what was in the frame before.
     pub(super) fn depend_on_the_past(&self) -> Vec<bool> {
         use AggregateFunction::{Avg, StddevPop, StddevSamp, Sum, VarPop, VarSamp};
-        let depends = |call: &AggregateCall| matches!(call.function, Sum | Avg | StddevPop | StddevSamp | VarPop | VarSamp);
-        self.aggregates.iter().map(depends).collect()
+        let depends = |function: &AggregateFunction| matches!(function, Sum | Avg | StddevPop | StddevSamp | VarPop | VarSamp);
+        self.functions.iter().map(depends).collect()
     }
 
     /// How many rows that have passed LAG may still ask for.
@@ -123,22 +120,16 @@ impl Calls {
     }
 
     pub(super) fn resize(&mut self, partitions: usize) {
-        self.accumulators.iter_mut().for_each(|accumulator| accumulator.resize(partitions));
+        self.aggregates.resize(partitions);
     }
 
     pub(super) fn clear(&mut self, partition: usize) {
-        self.accumulators.iter_mut().for_each(|accumulator| accumulator.clear(partition));
+        self.aggregates.clear(partition);
     }
 
     /// How many of `rows` rows of this size may be taken at once so that their results stay small.
-    pub(super) fn rows_at_once(&self, mut rows: usize, row_bytes: usize) -> usize {
-        let sizes = self.accumulators.iter().map(|accumulator| accumulator.result_size());
-        let (largest, collects) = sizes.fold((0, false), |(largest, collects), (size, own)| (largest + size, collects || own));
-        let growth = |rows: usize| if collects { rows.saturating_mul(row_bytes) } else { row_bytes };
-        while rows > 1 && rows.saturating_mul(largest + growth(rows)) > RESULT_BYTES {
-            rows /= 2;
-        }
-        rows
+    pub(super) fn rows_at_once(&self, rows: usize, row_bytes: usize) -> usize {
+        self.aggregates.rows_at_once(rows, row_bytes, 0)
     }
 
     /// Takes the steps; gives for each aggregate the results that are wanted.
@@ -148,49 +139,38 @@ impl Calls {
         passing: &Passing,
         describe: &dyn Fn(usize) -> String,
     ) -> Result<Vec<ArrayRef>> {
-        let calls = 0..self.aggregates.len();
         let describe = |step: usize| describe(passing.steps[step].partition);
-        self.run(rows, &passing.steps, calls, &describe, &mut |accumulator, rows| {
-            accumulator.update(&CallRows { wanted: Some(&passing.wanted), ..rows })
+        self.run(rows, &passing.steps, &describe, |aggregates, rows| {
+            aggregates.update(&GroupRows { wanted: Some(&passing.wanted), ..rows }, &[])
         })
     }
 
-    /// Takes steps without a result, for one aggregate.
-    pub(super) fn absorb(&mut self, rows: &Arrangement, steps: &[Step], aggregate: usize) -> Result<()> {
+    /// Takes steps without a result, for those aggregates whose state is not there already.
+    pub(super) fn absorb(&mut self, rows: &Arrangement, steps: &[Step], is_there: &[bool]) -> Result<()> {
         let describe = |_: usize| "a partition of the last checkpoint".to_string();
-        self.run(rows, steps, aggregate..aggregate + 1, &describe, &mut |accumulator, rows| accumulator.absorb(&rows))?;
-        Ok(())
+        self.run(rows, steps, &describe, |aggregates, rows| aggregates.absorb(&rows, |aggregate| is_there[aggregate]))
     }
 
     fn run<T>(
         &mut self,
         rows: &Arrangement,
         steps: &[Step],
-        aggregates: Range<usize>,
         describe: &dyn Fn(usize) -> String,
-        work: &mut dyn FnMut(&mut dyn RunningAccumulator, CallRows<'_>) -> Result<T>,
-    ) -> Result<Vec<T>> {
+        work: impl FnOnce(&mut Aggregates, GroupRows<'_>) -> Result<T>,
+    ) -> Result<T> {
         let ids: Vec<Option<RowId>> = steps.iter().map(|step| Some(step.row)).collect();
         let groups: Vec<usize> = steps.iter().map(|step| step.partition).collect();
         let weights = steps.iter().any(|step| step.weight != 1);
         let weights = weights.then(|| Int64Array::from_iter_values(steps.iter().map(|step| step.weight)));
-        let empties = vec![false; groups.len()];
-        let mut outcomes = vec![];
-        for (accumulator, call) in self.accumulators[aggregates.clone()].iter_mut().zip(&self.aggregates[aggregates]) {
-            let argument = call.argument.map(|column| gathered(rows, &ids, column)).transpose()?;
-            let filter = call.filter.map(|column| gathered(rows, &ids, column)).transpose()?;
-            let rows = CallRows {
-                argument: argument.as_ref(),
-                filter: filter.map(|filter| running::passing(filter.as_boolean())),
-                weights: weights.as_ref(),
-                groups: &groups,
-                empties: &empties,
-                wanted: None,
-                describe,
-            };
-            outcomes.push(work(accumulator.as_mut(), rows)?);
-        }
-        Ok(outcomes)
+        let rows = GroupRows {
+            column: &|column| gathered(rows, &ids, column),
+            weights: weights.as_ref(),
+            groups: &groups,
+            empties: &vec![false; groups.len()],
+            wanted: None,
+            describe,
+        };
+        work(&mut self.aggregates, rows)
     }
 
     /// The columns of the calls for some of the rows of output, from the `results` of [`Calls::take`].
@@ -230,7 +210,7 @@ impl Calls {
     }
 
     pub(super) fn size_bytes(&self) -> usize {
-        self.accumulators.iter().map(|accumulator| accumulator.size_bytes()).sum()
+        self.aggregates.size_bytes()
     }
 }
 

@@ -26,7 +26,7 @@ use crate::arrangement::{Arrangement, RowId};
 use crate::changes::{Changes, is_update, repeated};
 use crate::key_codec::KeyCodec;
 use crate::row_hash::{RowHash, RowHasher};
-use crate::running::canonical_floats;
+use crate::running::{Items, canonical_floats};
 use crate::sort_order::{Place, SortOrder};
 use crate::unmatched::Unmatched;
 use crate::{Operator, OperatorMetrics, Output};
@@ -106,7 +106,7 @@ impl OverColumnsOperator {
             preceding,
             shares: is_range || node.calls.iter().any(ranks),
             is_range,
-            calls: Calls::new(&node.calls, input, preceding.is_some())?,
+            calls: Calls::new(&node.calls, input, preceding.is_some(), Items::MadeAgain)?,
             results_codec: KeyCodec::new(&results)?,
             hasher: RowHasher::new(input)?,
             rows: Arrangement::unindexed("rows", input, &node.partition)?,

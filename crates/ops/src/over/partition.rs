@@ -28,6 +28,8 @@ pub(super) struct Partition {
     pub(super) key: Arc<[u8]>,
     /// Tells the partitions apart that had this key one after the other.
     pub(super) birth: i64,
+    /// The epoch of the first snapshot that held it; 0 before that.
+    pub(super) life: i64,
     /// Rows that have passed.
     pub(super) rows: i64,
     /// The time of the last row that passed; `i64::MIN`: none.
@@ -53,6 +55,7 @@ impl Partition {
         Partition {
             key,
             birth,
+            life: 0,
             rows: 0,
             last_time: i64::MIN,
             cleanups: vec![],
@@ -80,7 +83,8 @@ impl Partition {
     /// As [`Partition::last_time_at`], without what late rows are to find forgotten.
     pub(super) fn last_known_time_at(&self, watermark: i64) -> i64 {
         let last = self.last_time_at(watermark);
-        if last <= self.cleared_time { i64::MIN } else { last }
+        // A cleanup is behind the rows that it forgets; those that came after it are not before it.
+        if last < self.cleared_time { i64::MIN } else { last }
     }
 
     /// Whether `watermark` forgets the partition.
@@ -107,10 +111,16 @@ impl Partition {
         Some(cleanup)
     }
 
-    /// Keeps the rows that `watermark` lets pass; gives the others.
-    pub(super) fn split(&mut self, watermark: i64) -> VecDeque<Waiting> {
+    /// Keeps the rows that `watermark` lets pass; gives the others, with the cleanups that were set for them: of a partition that a
+    /// row in time found forgotten, those are the rows that came since.
+    pub(super) fn split(&mut self, watermark: i64) -> (VecDeque<Waiting>, Vec<Cleanup>) {
         self.split_time = self.last_time_at(watermark);
-        self.waiting.split_off(self.passing_by(watermark))
+        let rows = self.waiting.split_off(self.passing_by(watermark));
+        if self.is_forgotten_at(watermark) {
+            return (rows, vec![]);
+        }
+        let forgotten = Cleanup { time: self.cleared_time, at: watermark };
+        (rows, std::mem::replace(&mut self.cleanups, vec![forgotten]))
     }
 
     /// Adds a row that waits. The ids of rows grow.

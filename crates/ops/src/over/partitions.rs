@@ -5,20 +5,20 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, RecordBatch, UInt16Array};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use hashbrown::{HashMap, HashSet};
-use thalweg_core::{Error, Result};
-use thalweg_state::{KEY_GROUP_COLUMN, SlotChange, SlotId, StateDelta, StatePart};
+use thalweg_core::{Epoch, Error, Result};
+use thalweg_state::{KEY_GROUP_COLUMN, SlotId, StateDelta, StatePart};
 
 use super::call::Calls;
 use super::partition::{Cleanup, Partition};
 use crate::eval::value_text;
+use crate::item_slots::{ItemGroups, ItemSlots, item_schemas};
 use crate::key_codec::{EncodedKeys, KeyCodec};
 use crate::key_groups;
+use crate::merged_slot::{MergedSlot, Part};
 
 const SLOT: &str = "partitions";
-/// State with fewer partitions is always written whole.
-const SMALL: usize = 1_024;
 /// Numbers of a partition in its state, between its keys and the accumulators' states.
-const NUMBERS: [&str; 5] = ["birth", "rows", "last_time", "split_time", "cleared_time"];
+const NUMBERS: [&str; 6] = ["birth", "rows", "last_time", "split_time", "cleared_time", "life"];
 /// The columns between keys and accumulators: the numbers, the cleanups, whether the partition is gone.
 const CLEANUPS: usize = NUMBERS.len();
 const IS_GONE: usize = CLEANUPS + 1;
@@ -35,8 +35,9 @@ pub(super) struct Partitions {
     dirty: HashSet<usize>,
     /// Partitions that are gone and that the store may have.
     gone: Vec<(Arc<[u8]>, i64)>,
-    is_stored: bool,
-    merged_rows: usize,
+    slot: MergedSlot,
+    item_slots: ItemSlots,
+    item_schemas: Vec<SchemaRef>,
     key_bytes: usize,
     /// The accumulators whose state is stored, with the number of its columns.
     stored_calls: Vec<(usize, usize)>,
@@ -44,8 +45,8 @@ pub(super) struct Partitions {
 }
 
 impl Partitions {
-    /// `stored`: for each aggregate whether its state is stored.
-    pub(super) fn new(columns: &[usize], input: &SchemaRef, calls: &Calls, stored: &[bool]) -> Result<Self> {
+    /// `stored`: for each aggregate whether its state is stored; `has_items`: whether what there may be many of is, too.
+    pub(super) fn new(columns: &[usize], input: &SchemaRef, calls: &mut Calls, stored: &[bool], has_items: bool) -> Result<Self> {
         let key_fields: Vec<FieldRef> = columns.iter().map(|column| input.fields()[*column].clone()).collect();
         let field = |name: &str, data_type: DataType| Arc::new(Field::new(name, data_type, false));
         let mut fields = vec![field(KEY_GROUP_COLUMN, DataType::UInt16)];
@@ -55,14 +56,12 @@ impl Partitions {
         fields.push(field("cleanups", DataType::List(item)));
         fields.push(field("is_gone", DataType::Boolean));
         let mut stored_calls = vec![];
-        for (number, accumulator) in calls.accumulators.iter().enumerate().filter(|(number, _)| stored[*number]) {
-            let states = accumulator.state_fields();
+        for number in (0..stored.len()).filter(|number| stored[*number]) {
+            let states = calls.aggregates.state_fields(number);
             stored_calls.push((number, states.len()));
-            fields.extend(states.into_iter().map(|field| {
-                let name = format!("{number}.{}", field.name());
-                Arc::new(field.with_name(name))
-            }));
+            fields.extend(states.into_iter().map(Arc::new));
         }
+        let item_schemas = if has_items { item_schemas(&key_fields, &mut calls.aggregates) } else { vec![] };
         Ok(Partitions {
             codec: KeyCodec::new(&key_fields)?,
             key_fields,
@@ -73,8 +72,9 @@ impl Partitions {
             next_birth: 0,
             dirty: HashSet::new(),
             gone: vec![],
-            is_stored: false,
-            merged_rows: 0,
+            slot: MergedSlot::new(SlotId(SLOT.to_string())),
+            item_slots: ItemSlots::new(SLOT, &item_schemas),
+            item_schemas,
             key_bytes: 0,
             stored_calls,
             state_schema: Arc::new(Schema::new(fields)),
@@ -136,10 +136,11 @@ impl Partitions {
 
     /// A new partition in place of one that `watermark` forgets, with the rows that it does not let pass yet.
     pub(super) fn follow(&mut self, number: usize, watermark: i64) -> usize {
-        let rows = self.change(number).split(watermark);
+        let (rows, cleanups) = self.change(number).split(watermark);
         let key = self.get(number).key.clone();
         let next = self.add(&key);
-        self.get_mut(next).waiting = rows;
+        let partition = self.get_mut(next);
+        (partition.waiting, partition.cleanups) = (rows, cleanups);
         next
     }
 
@@ -151,7 +152,7 @@ impl Partitions {
         }
         self.key_bytes -= partition.key.len();
         self.dirty.remove(&number);
-        if self.is_stored {
+        if self.slot.stored().is_some() {
             self.gone.push((partition.key.clone(), partition.birth));
         }
         self.free.push(number);
@@ -190,28 +191,22 @@ impl Partitions {
         if values.is_empty() { "the rows of OVER".to_string() } else { format!("the partition {} of OVER", values.join(", ")) }
     }
 
-    pub(super) fn snapshot(&mut self, calls: &Calls, delta: &mut StateDelta) -> Result<()> {
-        let changed = self.dirty.len() + self.gone.len();
-        if self.is_stored && changed == 0 {
-            return Ok(());
-        }
-        let live = self.len();
-        let slot = SlotId(SLOT.to_string());
-        if !self.is_stored || live < SMALL || self.merged_rows + changed > live {
-            self.merged_rows = 0;
-            let all: Vec<usize> = self.numbers().collect();
-            if !all.is_empty() {
-                delta.changes.push((slot, SlotChange::Replace(self.state_batch(&all, &[], calls)?)));
-            } else if self.is_stored {
-                delta.changes.push((slot, SlotChange::Drop));
+    /// Writes what changed since the last snapshot. Epochs must grow from one to the next.
+    pub(super) fn snapshot(&mut self, calls: &mut Calls, epoch: Epoch, delta: &mut StateDelta) -> Result<()> {
+        for number in &self.dirty {
+            if let Some(partition) = self.partitions[*number].as_mut().filter(|partition| partition.life == 0) {
+                partition.life = epoch.0 as i64;
             }
-            self.is_stored = !all.is_empty();
-        } else {
-            self.merged_rows += changed;
-            let mut dirty: Vec<usize> = self.dirty.iter().copied().collect();
-            dirty.sort_unstable();
-            delta.changes.push((slot, SlotChange::Merge(self.state_batch(&dirty, &self.gone, calls)?)));
         }
+        let mut slot = std::mem::replace(&mut self.slot, MergedSlot::new(SlotId(SLOT.to_string())));
+        let mut item_slots = std::mem::replace(&mut self.item_slots, ItemSlots::new(SLOT, &[]));
+        let (live, changed) = (self.len(), self.dirty.len() + self.gone.len());
+        slot.write(live, changed, delta, |part| match part {
+            Part::Whole => self.state_batch(&self.all(), &[], calls),
+            Part::Changes => self.state_batch(&self.changed(), &self.gone, calls),
+        })?;
+        item_slots.snapshot(&self.item_schemas, &mut calls.aggregates, self, delta)?;
+        (self.slot, self.item_slots) = (slot, item_slots);
         self.dirty.clear();
         self.gone.clear();
         Ok(())
@@ -228,10 +223,13 @@ impl Partitions {
         columns.extend(key_columns);
         let births = live().map(|partition| partition.birth).chain(gone.iter().map(|(_, birth)| *birth));
         columns.push(Arc::new(Int64Array::from_iter_values(births)));
-        let numbers_of: [&dyn Fn(&Partition) -> i64; 4] =
-            [&|partition| partition.rows, &|partition| partition.last_time, &|partition| partition.split_time, &|partition| {
-                partition.cleared_time
-            }];
+        let numbers_of: [fn(&Partition) -> i64; 5] = [
+            |partition| partition.rows,
+            |partition| partition.last_time,
+            |partition| partition.split_time,
+            |partition| partition.cleared_time,
+            |partition| partition.life,
+        ];
         for number in numbers_of {
             columns.push(Arc::new(Int64Array::from_iter_values(live().map(number).chain(gone.iter().map(|_| 0)))));
         }
@@ -244,7 +242,7 @@ impl Partitions {
         columns.push(Arc::new(BooleanArray::from_iter((0..rows).map(|row| Some(row >= numbers.len())))));
         let groups: Vec<usize> = numbers.iter().copied().chain(gone.iter().map(|_| 0)).collect();
         for (number, _) in &self.stored_calls {
-            columns.extend(calls.accumulators[*number].state(&groups)?);
+            columns.extend(calls.aggregates.state(*number, &groups)?);
         }
         Ok(RecordBatch::try_new(self.state_schema.clone(), columns)?)
     }
@@ -255,10 +253,12 @@ impl Partitions {
     pub(super) fn restore(&mut self, parts: &[StatePart], calls: &mut Calls) -> Result<HashMap<Arc<[u8]>, Vec<usize>>> {
         let types = |schema: &Schema| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
         let mut numbers: HashMap<(Arc<[u8]>, i64), usize> = HashMap::new();
+        let (items, parts): (Vec<_>, Vec<_>) = parts.iter().partition(|part| ItemSlots::base(&part.slot) == Some(SLOT));
         for part in parts {
             if part.slot.0 != SLOT {
                 return Err(Error::corrupt(format!("the state of OVER has a slot \"{}\"", part.slot)));
             }
+            self.slot.restored(part);
             for batch in &part.batches {
                 if types(batch.schema_ref()) != types(&self.state_schema) {
                     return Err(Error::corrupt("the state of OVER has other columns than expected"));
@@ -266,7 +266,6 @@ impl Partitions {
                 self.restore_batch(batch, calls, &mut numbers)?;
             }
         }
-        self.is_stored = !numbers.is_empty();
         self.dirty.clear();
         self.gone.clear();
         let mut of_key: HashMap<Arc<[u8]>, Vec<usize>> = HashMap::new();
@@ -277,6 +276,11 @@ impl Partitions {
             numbers.sort_by_key(|number| self.get(*number).birth);
             self.current.extend(numbers.last().map(|youngest| (key.clone(), *youngest)));
         }
+        let mut item_slots = std::mem::replace(&mut self.item_slots, ItemSlots::new(SLOT, &[]));
+        for part in items {
+            item_slots.restore(&self.item_schemas, &mut calls.aggregates, self, &self.codec, part)?;
+        }
+        self.item_slots = item_slots;
         Ok(of_key)
     }
 
@@ -305,6 +309,7 @@ impl Partitions {
             let partition = self.get_mut(number);
             (partition.rows, partition.last_time) = (value(1, row), value(2, row));
             (partition.split_time, partition.cleared_time) = (value(3, row), value(4, row));
+            partition.life = value(5, row);
             let cleanups = values[CLEANUPS].as_list::<i32>().value(row);
             let flat = cleanups.as_primitive::<Int64Type>().values();
             partition.cleanups = flat.chunks_exact(2).map(|pair| Cleanup { time: pair[0], at: pair[1] }).collect();
@@ -314,14 +319,39 @@ impl Partitions {
         let mut states = states;
         for (number, width) in &self.stored_calls {
             let (own, others) = states.split_at(*width);
-            calls.accumulators[*number].restore(own, &groups)?;
+            calls.aggregates.restore(*number, own, &groups)?;
             states = others;
         }
         Ok(())
     }
 
     pub(super) fn mark_all_dirty(&mut self) {
-        self.is_stored = false;
+        self.slot.forget_stored();
+        self.item_slots.forget_stored();
         self.gone.clear();
+    }
+}
+
+impl ItemGroups for Partitions {
+    fn all(&self) -> Vec<usize> {
+        self.numbers().collect()
+    }
+
+    fn changed(&self) -> Vec<usize> {
+        let mut changed: Vec<usize> = self.dirty.iter().copied().collect();
+        changed.sort_unstable();
+        changed
+    }
+
+    fn life(&self, group: usize) -> i64 {
+        self.get(group).life
+    }
+
+    fn key_columns(&self, groups: &[usize]) -> Result<Vec<ArrayRef>> {
+        self.codec.decode(&groups.iter().map(|group| self.get(*group).key.clone()).collect::<Vec<_>>())
+    }
+
+    fn find(&self, key: &[u8], life: i64) -> Option<usize> {
+        self.current.get(key).copied().filter(|number| self.get(*number).life == life)
     }
 }

@@ -7,37 +7,111 @@ use arrow::datatypes::{DataType, Field};
 use arrow::row::Rows;
 use thalweg_core::{Error, Result};
 
+use super::items::{GroupItems, Item};
 use super::values::EncodedValues;
-use super::{Fold, Problem, ValueCodec, collection};
+use super::{Fold, Items, Problem, ValueCodec};
+
+/// So many changes more than values are borne without a look at them.
+const CHANGES: usize = 256;
 
 /// How often a group holds each value, in order of the values.
-pub(super) type Counts = BTreeMap<Box<[u8]>, i64>;
+#[derive(Default)]
+pub(super) struct Counts {
+    counts: BTreeMap<Box<[u8]>, Count>,
+    /// Values whose counts changed since the last snapshot, some perhaps twice; noted only where they are stored.
+    changed: Vec<Box<[u8]>>,
+}
 
-/// Adds `weight` to the count of `value`, which goes when nothing is left.
-pub(super) fn add_count(counts: &mut Counts, value: &[u8], weight: i64) -> Result<(), Problem> {
-    match counts.get_mut(value) {
-        Some(count) => {
-            *count = count.checked_add(weight).ok_or(Problem::Overflow)?;
-            match *count {
-                0 => {
-                    counts.remove(value);
-                    Ok(())
-                }
-                count if count < 0 => Err(Problem::NotThere),
-                _ => Ok(()),
+struct Count {
+    count: i64,
+    is_changed: bool,
+}
+
+impl Counts {
+    /// Adds `weight` to the count of `value`, which goes when nothing is left.
+    pub(super) fn add(&mut self, value: &[u8], weight: i64, items: Items) -> Result<(), Problem> {
+        let (count, is_noted) = match self.counts.get_mut(value) {
+            Some(known) => {
+                known.count = known.count.checked_add(weight).ok_or(Problem::Overflow)?;
+                (known.count, std::mem::replace(&mut known.is_changed, true))
+            }
+            None if weight > 0 => {
+                self.counts.insert(value.into(), Count { count: weight, is_changed: true });
+                (weight, false)
+            }
+            None => return Err(Problem::NotThere),
+        };
+        // Of a value that is there less often than it is taken back, what is there goes.
+        if count <= 0 {
+            self.counts.remove(value);
+        }
+        if items == Items::Stored && !is_noted {
+            self.changed.push(value.into());
+            // Values that come and go again and again are noted again and again.
+            if self.changed.len() > 2 * self.counts.len() + CHANGES {
+                self.changed.sort_unstable();
+                self.changed.dedup();
             }
         }
-        None if weight > 0 => {
-            counts.insert(value.into(), weight);
-            Ok(())
-        }
-        None => Err(Problem::NotThere),
+        if count < 0 { Err(Problem::NotThere) } else { Ok(()) }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], i64)> {
+        self.counts.iter().map(|(value, count)| (&**value, count.count))
+    }
+
+    pub(super) fn first(&self) -> Option<&[u8]> {
+        self.counts.first_key_value().map(|(value, _)| &**value)
+    }
+
+    pub(super) fn last(&self) -> Option<&[u8]> {
+        self.counts.last_key_value().map(|(value, _)| &**value)
+    }
+
+    /// About what the counts hold: asked for at each checkpoint, it must not look at every value.
+    pub(super) fn size_bytes(&self) -> usize {
+        self.counts.len() * 72 + self.first().map_or(0, |value| value.len() * self.counts.len())
     }
 }
 
-/// About what the counts hold: asked for at each checkpoint, it must not look at every value.
-pub(super) fn counts_bytes(counts: &Counts) -> usize {
-    counts.len() * 64 + counts.first_key_value().map_or(0, |(value, _)| value.len() * counts.len())
+impl GroupItems for Counts {
+    fn count(&self) -> usize {
+        self.counts.len()
+    }
+
+    fn changed_count(&self) -> usize {
+        self.changed.len()
+    }
+
+    fn take_changes(&mut self, items: &mut Vec<Item>) {
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.sort_unstable();
+        changed.dedup();
+        items.extend(changed.into_iter().map(|value| {
+            let number = self.counts.get_mut(&value).map_or(0, |count| {
+                count.is_changed = false;
+                count.count
+            });
+            Item { value: Some(value), number, is_gone: number == 0 }
+        }));
+    }
+
+    fn take_all(&mut self, items: &mut Vec<Item>) {
+        self.changed.clear();
+        items.extend(self.counts.iter_mut().map(|(value, count)| {
+            count.is_changed = false;
+            Item { value: Some(value.clone()), number: count.count, is_gone: false }
+        }));
+    }
+
+    fn restore(&mut self, item: Item) {
+        let Some(value) = item.value else { return };
+        if item.is_gone {
+            self.counts.remove(&value);
+        } else {
+            self.counts.insert(value, Count { count: item.number, is_changed: false });
+        }
+    }
 }
 
 /// The best value so far, for rows that are never taken back. State: the value.
@@ -103,15 +177,20 @@ impl Fold for Best {
     }
 }
 
-/// The best of all values that the group holds. State: each value with its count.
+/// The best of all values that the group holds. Items: each value with its count.
 pub(super) struct BestOfMany {
     codec: ValueCodec,
     is_max: bool,
+    items: Items,
 }
 
 impl BestOfMany {
-    pub(super) fn new(argument: &DataType, is_max: bool) -> Result<Self> {
-        Ok(BestOfMany { codec: ValueCodec::new(argument)?, is_max })
+    pub(super) fn new(argument: &DataType, is_max: bool, items: Items) -> Result<Self> {
+        Ok(BestOfMany { codec: ValueCodec::new(argument)?, is_max, items })
+    }
+
+    fn best<'a>(&self, state: &'a Counts) -> Option<&'a [u8]> {
+        if self.is_max { state.last() } else { state.first() }
     }
 }
 
@@ -125,12 +204,11 @@ impl Fold for BestOfMany {
     }
 
     fn add(&self, state: &mut Counts, values: &Rows, row: usize, weight: i64) -> Result<(), Problem> {
-        add_count(state, values.row(row).data(), weight)
+        state.add(values.row(row).data(), weight, self.items)
     }
 
     fn push_result(&self, state: &Counts, results: &mut EncodedValues) -> Result<(), Problem> {
-        let best = if self.is_max { state.last_key_value() } else { state.first_key_value() };
-        results.push(best.map(|(value, _)| &**value));
+        results.push(self.best(state));
         Ok(())
     }
 
@@ -138,27 +216,20 @@ impl Fold for BestOfMany {
         results.decode(&self.codec)
     }
 
-    fn state_fields(&self) -> Vec<Field> {
-        collection::count_fields(&self.codec)
-    }
-
-    fn write(&self, states: &[&Counts]) -> Result<Vec<ArrayRef>> {
-        let pairs = |state: &&Counts| state.iter().map(|(value, count)| (value.to_vec(), *count)).collect();
-        collection::write_counts(&self.codec, states.iter().map(pairs).collect())
-    }
-
-    fn read(&self, columns: &[ArrayRef]) -> Result<Vec<Counts>> {
-        let read = collection::read_counts(&self.codec, columns)?;
-        Ok(read.into_iter().map(|pairs| pairs.into_iter().map(|(value, count)| (value.into(), count)).collect()).collect())
-    }
-
     fn heap_bytes(&self, state: &Counts) -> usize {
-        counts_bytes(state)
+        state.size_bytes()
+    }
+
+    fn item_codec(&self) -> Option<&ValueCodec> {
+        Some(&self.codec)
+    }
+
+    fn items<'a>(&self, state: &'a mut Counts) -> Option<&'a mut dyn GroupItems> {
+        Some(state)
     }
 
     fn result_bytes(&self, state: &Counts) -> usize {
-        let best = if self.is_max { state.last_key_value() } else { state.first_key_value() };
-        best.map_or(0, |(value, _)| value.len())
+        self.best(state).map_or(0, |value| value.len())
     }
 }
 

@@ -10,6 +10,7 @@ use arrow::row::Rows;
 use thalweg_core::{Error, Result};
 
 use super::extremum::bind;
+use super::items::{GroupItems, Item};
 use super::values::EncodedValues;
 use super::{Fold, Problem, ValueCodec, collection};
 
@@ -94,18 +95,27 @@ pub(super) struct Sequence {
     next: u64,
     /// Of all values.
     bytes: usize,
+    /// Places from here on are not stored yet.
+    unstored: u64,
+    /// Stored places whose values went.
+    gone: Vec<u64>,
 }
 
 impl Sequence {
     fn push(&mut self, value: &[u8]) {
+        self.push_at(self.next, value);
+    }
+
+    /// `place` is behind all others.
+    fn push_at(&mut self, place: u64, value: &[u8]) {
         let value_bytes = value.len();
         let value: Arc<[u8]> = match self.places.get_key_value(value) {
             Some((known, _)) => known.clone(),
             None => value.into(),
         };
-        self.values.insert(self.next, value.clone());
-        self.places.entry(value).or_default().push_back(self.next);
-        self.next += 1;
+        self.values.insert(place, value.clone());
+        self.places.entry(value).or_default().push_back(place);
+        self.next = place + 1;
         self.bytes += value_bytes;
     }
 
@@ -117,7 +127,61 @@ impl Sequence {
         }
         self.values.remove(&place);
         self.bytes -= value.len();
+        if place < self.unstored {
+            self.gone.push(place);
+        }
         Ok(())
+    }
+
+    fn item((place, value): (&u64, &Arc<[u8]>)) -> Item {
+        Item { value: Some((**value).into()), number: *place as i64, is_gone: false }
+    }
+}
+
+/// Items: each value with its place.
+impl GroupItems for Sequence {
+    fn count(&self) -> usize {
+        self.values.len()
+    }
+
+    fn changed_count(&self) -> usize {
+        self.gone.len() + (self.next - self.unstored) as usize
+    }
+
+    fn take_changes(&mut self, items: &mut Vec<Item>) {
+        items.extend(self.gone.drain(..).map(|place| Item { value: None, number: place as i64, is_gone: true }));
+        items.extend(self.values.range(self.unstored..).map(Sequence::item));
+        self.unstored = self.next;
+    }
+
+    fn take_all(&mut self, items: &mut Vec<Item>) {
+        self.gone.clear();
+        items.extend(self.values.iter().map(Sequence::item));
+        self.unstored = self.next;
+    }
+
+    fn restore(&mut self, item: Item) {
+        let place = item.number as u64;
+        match item.value {
+            Some(value) if !item.is_gone => self.push_at(place, &value),
+            _ => {
+                if let Some(value) = self.values.get(&place).cloned()
+                    && let Some(places) = self.places.get_mut(&value)
+                {
+                    if places.front() == Some(&place) {
+                        places.pop_front();
+                    } else {
+                        places.retain(|other| *other != place);
+                    }
+                    if places.is_empty() {
+                        self.places.remove(&value);
+                    }
+                    self.values.remove(&place);
+                    self.bytes -= value.len();
+                }
+            }
+        }
+        self.unstored = self.next;
     }
 }
 
@@ -128,7 +192,7 @@ enum Shape {
     Array(DataType),
 }
 
-/// Functions that look at all values in order. State: the values as a list.
+/// Functions that look at all values in order.
 pub(super) struct InOrder {
     codec: ValueCodec,
     shape: Shape,
@@ -221,23 +285,12 @@ impl Fold for InOrder {
         }
     }
 
-    fn state_fields(&self) -> Vec<Field> {
-        vec![collection::list_field("values", &self.codec)]
+    fn item_codec(&self) -> Option<&ValueCodec> {
+        Some(&self.codec)
     }
 
-    fn write(&self, states: &[&Sequence]) -> Result<Vec<ArrayRef>> {
-        let lists: Vec<Vec<&[u8]>> = states.iter().map(|state| state.values.values().map(|value| &**value).collect()).collect();
-        Ok(vec![collection::write_lists(&self.codec, &lists)?])
-    }
-
-    fn read(&self, columns: &[ArrayRef]) -> Result<Vec<Sequence>> {
-        let lists = collection::read_lists(&self.codec, &columns[0])?;
-        let sequence = |values: Vec<Vec<u8>>| {
-            let mut sequence = Sequence::default();
-            values.iter().for_each(|value| sequence.push(value));
-            sequence
-        };
-        Ok(lists.into_iter().map(sequence).collect())
+    fn items<'a>(&self, state: &'a mut Sequence) -> Option<&'a mut dyn GroupItems> {
+        Some(state)
     }
 
     fn heap_bytes(&self, state: &Sequence) -> usize {

@@ -92,7 +92,7 @@ mod tests {
     use thalweg_plan::{AggregateCall, AggregateFunction};
 
     use super::*;
-    use crate::running::{CallRows, RunningAccumulator, create};
+    use crate::running::{CallRows, Items, RunningAccumulator, create};
 
     /// The results behind rows `(value, weight)` of one group.
     fn check(accumulator: &mut dyn RunningAccumulator, rows: &[(Option<i64>, i64)]) -> Result<Vec<Option<i64>>> {
@@ -120,7 +120,7 @@ mod tests {
             separator: None,
             output: schema.fields()[0].clone(),
         };
-        let mut accumulator = create(&call, &schema, true).unwrap();
+        let mut accumulator = create(&call, &schema, true, Items::Stored).unwrap();
         accumulator.resize(1);
         accumulator
     }

@@ -1,0 +1,154 @@
+//! A slot with a row per thing that is kept: written whole at first, then by what changed.
+
+use arrow::array::RecordBatch;
+use thalweg_core::Result;
+use thalweg_state::{SlotChange, SlotId, StateDelta, StatePart};
+
+/// A slot with fewer rows is always written whole. Tests have few rows.
+const SMALL: usize = if cfg!(test) { 2 } else { 1_024 };
+/// So many changes behind one another are enough: each is an entry of the checkpoint's list, and is read at a restore.
+const MERGES_MAX: usize = 1_000;
+
+/// What is asked for to be written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Part {
+    /// All that is there.
+    Whole,
+    /// What changed since the last snapshot, and what is gone.
+    Changes,
+}
+
+pub(crate) struct MergedSlot {
+    id: SlotId,
+    is_stored: bool,
+    /// Rows in the store, those included that later ones replace.
+    stored_rows: usize,
+    /// Changes written since it was written whole.
+    merges: usize,
+}
+
+impl MergedSlot {
+    pub(crate) fn new(id: SlotId) -> Self {
+        MergedSlot { id, is_stored: false, stored_rows: 0, merges: 0 }
+    }
+
+    pub(crate) fn id(&self) -> &SlotId {
+        &self.id
+    }
+
+    /// The slot, if the store has it: it is to be dropped when what it holds goes as a whole.
+    pub(crate) fn stored(&self) -> Option<SlotId> {
+        self.is_stored.then(|| self.id.clone())
+    }
+
+    /// Writes what is needed when `live` rows are there, of which `changed` (and such as are gone) differ from what is stored. So
+    /// all snapshots together cost about as much as all changes, and the store holds at most about twice what is there.
+    pub(crate) fn write(
+        &mut self,
+        live: usize,
+        changed: usize,
+        delta: &mut StateDelta,
+        state: impl FnOnce(Part) -> Result<RecordBatch>,
+    ) -> Result<()> {
+        let Some(part) = self.part(live, changed) else {
+            return Ok(());
+        };
+        if live == 0 {
+            delta.changes.push((self.id.clone(), SlotChange::Drop));
+            self.forget_stored();
+            return Ok(());
+        }
+        let rows = state(part)?;
+        match part {
+            Part::Whole => (self.stored_rows, self.merges) = (rows.num_rows(), 0),
+            Part::Changes if rows.num_rows() == 0 => return Ok(()),
+            Part::Changes => (self.stored_rows, self.merges) = (self.stored_rows + rows.num_rows(), self.merges + 1),
+        }
+        self.is_stored = true;
+        let change = if part == Part::Whole { SlotChange::Replace(rows) } else { SlotChange::Merge(rows) };
+        delta.changes.push((self.id.clone(), change));
+        Ok(())
+    }
+
+    fn part(&self, live: usize, changed: usize) -> Option<Part> {
+        if !self.is_stored {
+            return (live > 0).then_some(Part::Whole);
+        }
+        let is_long = self.stored_rows + changed > 2 * live + SMALL || self.merges >= MERGES_MAX;
+        match (live, changed) {
+            (0, _) => Some(Part::Whole),
+            (_, 0) => is_long.then_some(Part::Whole),
+            _ => Some(if is_long || live < SMALL { Part::Whole } else { Part::Changes }),
+        }
+    }
+
+    /// Takes note of a part that was read back.
+    pub(crate) fn restored(&mut self, part: &StatePart) {
+        let rows: usize = part.batches.iter().map(RecordBatch::num_rows).sum();
+        self.is_stored |= rows > 0;
+        self.stored_rows += rows;
+        self.merges += part.batches.len().saturating_sub(1);
+    }
+
+    /// The store has nothing of it any more: the next snapshot is whole.
+    pub(crate) fn forget_stored(&mut self) {
+        *self = MergedSlot::new(self.id.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array};
+
+    use super::*;
+
+    fn rows(count: usize) -> RecordBatch {
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..count as i64));
+        RecordBatch::try_from_iter([("number", numbers)]).unwrap()
+    }
+
+    /// What a snapshot writes: `whole 5`, `changes 2`, `drop`, or nothing.
+    fn check(slot: &mut MergedSlot, live: usize, changed: usize, expected: &str) {
+        let mut delta = StateDelta::default();
+        slot.write(live, changed, &mut delta, |part| Ok(rows(if part == Part::Whole { live } else { changed }))).unwrap();
+        let written = delta.changes.first().map_or("nothing".to_string(), |(_, change)| match change {
+            SlotChange::Replace(rows) => format!("whole {}", rows.num_rows()),
+            SlotChange::Merge(rows) => format!("changes {}", rows.num_rows()),
+            SlotChange::Drop => "drop".to_string(),
+        });
+        assert_eq!(written, expected);
+    }
+
+    #[test]
+    fn changes_are_merged_until_they_are_as_many_as_what_is_there() {
+        let slot = &mut MergedSlot::new(SlotId("slot".to_string()));
+        check(slot, 0, 0, "nothing");
+        check(slot, 1, 1, "whole 1");
+        check(slot, 1, 0, "nothing");
+        check(slot, 1, 1, "whole 1");
+        check(slot, 2_000, 1_999, "changes 1999");
+        check(slot, 2_000, 1_500, "changes 1500");
+        check(slot, 2_000, 500, "changes 500");
+        check(slot, 2_000, 100, "whole 2000");
+        check(slot, 0, 2_000, "drop");
+        check(slot, 0, 0, "nothing");
+    }
+
+    #[test]
+    fn what_went_without_a_word_makes_it_be_written_anew() {
+        let slot = &mut MergedSlot::new(SlotId("slot".to_string()));
+        check(slot, 10_000, 10_000, "whole 10000");
+        check(slot, 4_000, 0, "whole 4000");
+        check(slot, 0, 0, "drop");
+    }
+
+    #[test]
+    fn growth_does_not_make_the_list_of_changes_endless() {
+        let slot = &mut MergedSlot::new(SlotId("slot".to_string()));
+        check(slot, 10_000, 10_000, "whole 10000");
+        (1..=MERGES_MAX).for_each(|more| check(slot, 10_000 + more, 1, "changes 1"));
+        check(slot, 12_000, 1, "whole 12000");
+    }
+}
