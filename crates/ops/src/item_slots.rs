@@ -20,6 +20,7 @@ use crate::running::{Aggregates, ItemRows};
 
 const INFIX: &str = ".items-";
 
+#[derive(Default)]
 pub(crate) struct ItemSlots {
     slots: Vec<MergedSlot>,
 }
@@ -76,13 +77,13 @@ impl ItemSlots {
         let changed = groups.changed();
         for ((slot, schema), items) in self.slots.iter_mut().zip(schemas).zip(aggregates.items()) {
             let count = items.changed_count(&changed);
-            slot.write(items.live_items(), count, delta, |part| {
+            if let Some(part) = slot.due(items.live_items(), count, delta) {
                 let rows = match part {
                     Part::Whole => items.all_items(&groups.all())?,
                     Part::Changes => items.changed_items(&changed)?,
                 };
-                state_batch(schema, groups, rows)
-            })?;
+                slot.put(part, state_batch(schema, groups, rows)?, delta);
+            }
         }
         Ok(())
     }

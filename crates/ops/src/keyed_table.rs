@@ -1,7 +1,7 @@
 //! A few numbers for each key: counts, sums of weights, times.
 //!
 //! State: one slot with `[key_group, keys…, numbers…]`; of a key the last row holds, and one of which all numbers are 0 says that
-//! the key is gone. A snapshot holds the keys that changed, until they would be more than the keys there are; then it holds all.
+//! the key is gone. A snapshot holds the keys that changed, or all: see [`MergedSlot`].
 
 use std::sync::Arc;
 
@@ -9,24 +9,20 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt16Array};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use hashbrown::{HashMap, HashSet};
 use thalweg_core::{Error, Result};
-use thalweg_state::{KEY_GROUP_COLUMN, SlotChange, SlotId, StateDelta, StatePart};
+use thalweg_state::{KEY_GROUP_COLUMN, SlotId, StateDelta, StatePart};
 
 use crate::key_codec::{EncodedKeys, KeyCodec};
 use crate::key_groups;
-
-/// A table with fewer keys is always written whole.
-const SMALL_TABLE: usize = 1_024;
+use crate::merged_slot::{MergedSlot, Part};
 
 pub(crate) struct KeyedTable<const N: usize> {
-    slot: SlotId,
+    slot: MergedSlot,
     codec: KeyCodec,
     key_count: usize,
     values: HashMap<Arc<[u8]>, [i64; N]>,
     /// Keys that changed since the last snapshot.
     dirty: HashSet<Arc<[u8]>>,
     key_bytes: usize,
-    is_stored: bool,
-    merged_rows: usize,
     state_schema: SchemaRef,
 }
 
@@ -40,14 +36,12 @@ impl<const N: usize> KeyedTable<N> {
         fields.extend(keys.iter().cloned());
         fields.extend(names.map(|name| field(name, DataType::Int64)));
         Ok(KeyedTable {
-            slot: SlotId(slot.to_string()),
+            slot: MergedSlot::new(SlotId(slot.to_string())),
             codec: KeyCodec::new(keys)?,
             key_count: keys.len(),
             values: HashMap::new(),
             dirty: HashSet::new(),
             key_bytes: 0,
-            is_stored: false,
-            merged_rows: 0,
             state_schema: Arc::new(Schema::new(fields)),
         })
     }
@@ -92,22 +86,9 @@ impl<const N: usize> KeyedTable<N> {
     }
 
     pub(crate) fn snapshot(&mut self, delta: &mut StateDelta) -> Result<()> {
-        let (live, dirty) = (self.values.len(), self.dirty.len());
-        if self.is_stored && dirty == 0 {
-            return Ok(());
-        }
-        let is_whole = !self.is_stored || live < SMALL_TABLE || self.merged_rows + dirty > live;
-        if is_whole {
-            self.merged_rows = 0;
-            if live > 0 {
-                delta.changes.push((self.slot.clone(), SlotChange::Replace(self.state_batch(sorted(self.values.keys()))?)));
-            } else if self.is_stored {
-                delta.changes.push((self.slot.clone(), SlotChange::Drop));
-            }
-            self.is_stored = live > 0;
-        } else {
-            self.merged_rows += dirty;
-            delta.changes.push((self.slot.clone(), SlotChange::Merge(self.state_batch(sorted(self.dirty.iter()))?)));
+        if let Some(part) = self.slot.due(self.values.len(), self.dirty.len(), delta) {
+            let keys = if part == Part::Whole { sorted(self.values.keys()) } else { sorted(self.dirty.iter()) };
+            self.slot.put(part, self.state_batch(keys)?, delta);
         }
         self.dirty.clear();
         Ok(())
@@ -124,7 +105,7 @@ impl<const N: usize> KeyedTable<N> {
     }
 
     pub(crate) fn owns(&self, slot: &SlotId) -> bool {
-        *slot == self.slot
+        slot == self.slot.id()
     }
 
     /// # Errors
@@ -132,12 +113,13 @@ impl<const N: usize> KeyedTable<N> {
     pub(crate) fn restore(&mut self, parts: &[StatePart]) -> Result<()> {
         for part in parts {
             if !self.owns(&part.slot) {
-                return Err(Error::corrupt(format!("state has a slot \"{}\" in place of \"{}\"", part.slot, self.slot)));
+                return Err(Error::corrupt(format!("state has a slot \"{}\" in place of \"{}\"", part.slot, self.slot.id())));
             }
+            self.slot.restored(part);
             for batch in &part.batches {
                 let types = |schema: &Schema| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
                 if types(batch.schema_ref()) != types(&self.state_schema) {
-                    return Err(Error::corrupt(format!("slot \"{}\" has other columns than expected", self.slot)));
+                    return Err(Error::corrupt(format!("slot \"{}\" has other columns than expected", part.slot)));
                 }
                 let (keys, numbers) = batch.columns()[1..].split_at(self.key_count);
                 let encoded = self.codec.encode(keys, batch.num_rows())?;
@@ -148,12 +130,11 @@ impl<const N: usize> KeyedTable<N> {
             }
         }
         self.dirty.clear();
-        self.is_stored = !self.values.is_empty();
         Ok(())
     }
 
     pub(crate) fn mark_all_dirty(&mut self) {
-        self.is_stored = false;
+        self.slot.forget_stored();
     }
 }
 

@@ -1,7 +1,6 @@
 //! A slot with a row per thing that is kept: written whole at first, then by what changed.
 
 use arrow::array::RecordBatch;
-use thalweg_core::Result;
 use thalweg_state::{SlotChange, SlotId, StateDelta, StatePart};
 
 /// A slot with fewer rows is always written whole. Tests have few rows.
@@ -41,45 +40,39 @@ impl MergedSlot {
         self.is_stored.then(|| self.id.clone())
     }
 
-    /// Writes what is needed when `live` rows are there, of which `changed` (and such as are gone) differ from what is stored. So
-    /// all snapshots together cost about as much as all changes, and the store holds at most about twice what is there.
-    pub(crate) fn write(
-        &mut self,
-        live: usize,
-        changed: usize,
-        delta: &mut StateDelta,
-        state: impl FnOnce(Part) -> Result<RecordBatch>,
-    ) -> Result<()> {
-        let Some(part) = self.part(live, changed) else {
-            return Ok(());
-        };
-        if live == 0 {
-            delta.changes.push((self.id.clone(), SlotChange::Drop));
-            self.forget_stored();
-            return Ok(());
+    /// What a snapshot is to [put](MergedSlot::put) when `live` rows are there, of which `changed` (and such as are gone) differ from
+    /// what is stored; drops the slot when nothing is there. So all snapshots together cost about as much as all changes, and the
+    /// store holds at most about twice what is there.
+    pub(crate) fn due(&mut self, live: usize, changed: usize, delta: &mut StateDelta) -> Option<Part> {
+        match (live, changed) {
+            (0, _) => {
+                delta.changes.extend(self.stored().map(|slot| (slot, SlotChange::Drop)));
+                self.forget_stored();
+                None
+            }
+            _ if !self.is_stored || self.is_long(live, changed) => Some(Part::Whole),
+            (_, 0) => None,
+            _ => Some(if live < SMALL { Part::Whole } else { Part::Changes }),
         }
-        let rows = state(part)?;
-        match part {
-            Part::Whole => (self.stored_rows, self.merges) = (rows.num_rows(), 0),
-            Part::Changes if rows.num_rows() == 0 => return Ok(()),
-            Part::Changes => (self.stored_rows, self.merges) = (self.stored_rows + rows.num_rows(), self.merges + 1),
-        }
-        self.is_stored = true;
-        let change = if part == Part::Whole { SlotChange::Replace(rows) } else { SlotChange::Merge(rows) };
-        delta.changes.push((self.id.clone(), change));
-        Ok(())
     }
 
-    fn part(&self, live: usize, changed: usize) -> Option<Part> {
-        if !self.is_stored {
-            return (live > 0).then_some(Part::Whole);
-        }
-        let is_long = self.stored_rows + changed > 2 * live + SMALL || self.merges >= MERGES_MAX;
-        match (live, changed) {
-            (0, _) => Some(Part::Whole),
-            (_, 0) => is_long.then_some(Part::Whole),
-            _ => Some(if is_long || live < SMALL { Part::Whole } else { Part::Changes }),
-        }
+    fn is_long(&self, live: usize, changed: usize) -> bool {
+        self.stored_rows + changed > 2 * live + SMALL || self.merges >= MERGES_MAX
+    }
+
+    pub(crate) fn put(&mut self, part: Part, rows: RecordBatch, delta: &mut StateDelta) {
+        let change = match part {
+            Part::Whole => {
+                (self.is_stored, self.stored_rows, self.merges) = (true, rows.num_rows(), 0);
+                SlotChange::Replace(rows)
+            }
+            Part::Changes if rows.num_rows() == 0 => return,
+            Part::Changes => {
+                (self.stored_rows, self.merges) = (self.stored_rows + rows.num_rows(), self.merges + 1);
+                SlotChange::Merge(rows)
+            }
+        };
+        delta.changes.push((self.id.clone(), change));
     }
 
     /// Takes note of a part that was read back.
@@ -112,7 +105,9 @@ mod tests {
     /// What a snapshot writes: `whole 5`, `changes 2`, `drop`, or nothing.
     fn check(slot: &mut MergedSlot, live: usize, changed: usize, expected: &str) {
         let mut delta = StateDelta::default();
-        slot.write(live, changed, &mut delta, |part| Ok(rows(if part == Part::Whole { live } else { changed }))).unwrap();
+        if let Some(part) = slot.due(live, changed, &mut delta) {
+            slot.put(part, rows(if part == Part::Whole { live } else { changed }), &mut delta);
+        }
         let written = delta.changes.first().map_or("nothing".to_string(), |(_, change)| match change {
             SlotChange::Replace(rows) => format!("whole {}", rows.num_rows()),
             SlotChange::Merge(rows) => format!("changes {}", rows.num_rows()),

@@ -194,15 +194,29 @@ impl GroupTable {
                 self.groups.set_life(group, epoch.0 as i64);
             }
         }
-        let GroupTable { slot, item_slots, groups, aggregates } = self;
-        aggregates.resize(groups.capacity());
-        slot.write(groups.len(), dirty.len(), delta, |part| {
-            let keys = if part == Part::Whole { groups.keys() } else { dirty };
-            state_batch(layout, groups, aggregates, &keys)
-        })?;
-        item_slots.snapshot(&layout.item_schemas, aggregates, &KeyedGroups { groups, layout }, delta)?;
+        self.aggregates.resize(self.groups.capacity());
+        if let Some(part) = self.slot.due(self.groups.len(), dirty.len(), delta) {
+            let keys = if part == Part::Whole { self.groups.keys() } else { dirty };
+            self.slot.put(part, self.state_batch(layout, &keys)?, delta);
+        }
+        let groups = KeyedGroups { groups: &self.groups, layout };
+        self.item_slots.snapshot(&layout.item_schemas, &mut self.aggregates, &groups, delta)?;
         self.groups.mark_stored();
         Ok(())
+    }
+
+    /// State rows of groups, given by key; those that are gone have 0 rows and blank states.
+    fn state_batch(&self, layout: &GroupLayout, keys: &[Arc<[u8]>]) -> Result<RecordBatch> {
+        let groups: Vec<usize> = keys.iter().map(|key| self.groups.find(key).unwrap_or(Groups::BLANK)).collect();
+        let key_columns = layout.codec.decode(keys)?;
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt16Array::from(key_groups(&key_columns, keys.len())?))];
+        columns.extend(key_columns);
+        columns.push(Arc::new(Int64Array::from_iter_values(groups.iter().map(|group| self.groups.rows(*group)))));
+        columns.push(Arc::new(Int64Array::from_iter_values(groups.iter().map(|group| self.groups.life(*group)))));
+        for call in 0..layout.state_widths.len() {
+            columns.extend(self.aggregates.state(call, &groups)?);
+        }
+        Ok(RecordBatch::try_new(layout.state_schema.clone(), columns)?)
     }
 
     /// Takes in stored slots.
@@ -276,20 +290,6 @@ fn group_rows<'a>(
 ) -> GroupRows<'a> {
     let weights = batch.weights.as_ref();
     GroupRows { column, weights, groups: &steps.groups, empties: &steps.empties, wanted: None, describe }
-}
-
-/// State rows of groups, given by key; those that are gone have 0 rows and blank states.
-fn state_batch(layout: &GroupLayout, groups: &Groups, aggregates: &Aggregates, keys: &[Arc<[u8]>]) -> Result<RecordBatch> {
-    let numbers: Vec<usize> = keys.iter().map(|key| groups.find(key).unwrap_or(Groups::BLANK)).collect();
-    let key_columns = layout.codec.decode(keys)?;
-    let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt16Array::from(key_groups(&key_columns, keys.len())?))];
-    columns.extend(key_columns);
-    columns.push(Arc::new(Int64Array::from_iter_values(numbers.iter().map(|group| groups.rows(*group)))));
-    columns.push(Arc::new(Int64Array::from_iter_values(numbers.iter().map(|group| groups.life(*group)))));
-    for call in 0..layout.state_widths.len() {
-        columns.extend(aggregates.state(call, &numbers)?);
-    }
-    Ok(RecordBatch::try_new(layout.state_schema.clone(), columns)?)
 }
 
 struct KeyedGroups<'a> {

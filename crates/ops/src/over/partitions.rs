@@ -198,15 +198,17 @@ impl Partitions {
                 partition.life = epoch.0 as i64;
             }
         }
-        let mut slot = std::mem::replace(&mut self.slot, MergedSlot::new(SlotId(SLOT.to_string())));
-        let mut item_slots = std::mem::replace(&mut self.item_slots, ItemSlots::new(SLOT, &[]));
         let (live, changed) = (self.len(), self.dirty.len() + self.gone.len());
-        slot.write(live, changed, delta, |part| match part {
-            Part::Whole => self.state_batch(&self.all(), &[], calls),
-            Part::Changes => self.state_batch(&self.changed(), &self.gone, calls),
-        })?;
+        if let Some(part) = self.slot.due(live, changed, delta) {
+            let rows = match part {
+                Part::Whole => self.state_batch(&self.all(), &[], calls)?,
+                Part::Changes => self.state_batch(&self.changed(), &self.gone, calls)?,
+            };
+            self.slot.put(part, rows, delta);
+        }
+        let mut item_slots = std::mem::take(&mut self.item_slots);
         item_slots.snapshot(&self.item_schemas, &mut calls.aggregates, self, delta)?;
-        (self.slot, self.item_slots) = (slot, item_slots);
+        self.item_slots = item_slots;
         self.dirty.clear();
         self.gone.clear();
         Ok(())
@@ -276,7 +278,7 @@ impl Partitions {
             numbers.sort_by_key(|number| self.get(*number).birth);
             self.current.extend(numbers.last().map(|youngest| (key.clone(), *youngest)));
         }
-        let mut item_slots = std::mem::replace(&mut self.item_slots, ItemSlots::new(SLOT, &[]));
+        let mut item_slots = std::mem::take(&mut self.item_slots);
         for part in items {
             item_slots.restore(&self.item_schemas, &mut calls.aggregates, self, &self.codec, part)?;
         }
