@@ -43,18 +43,21 @@ fn aggregate(function: AggregateFunction, argument: Option<usize>, data_type: Da
     OverCall::Aggregate(AggregateCall { function, argument, filter: None, distinct: false, separator: None, output })
 }
 
+fn distinct(call: OverCall) -> OverCall {
+    match call {
+        OverCall::Aggregate(call) => OverCall::Aggregate(AggregateCall { distinct: true, ..call }),
+        other => other,
+    }
+}
+
 fn calls() -> Vec<OverCall> {
     let int64 = DataType::Int64;
     let number = || Arc::new(Field::new("number", DataType::Int64, true));
-    let distinct = match aggregate(Count, Some(2), int64.clone()) {
-        OverCall::Aggregate(call) => OverCall::Aggregate(AggregateCall { distinct: true, ..call }),
-        other => other,
-    };
     vec![
         aggregate(Count, None, int64.clone()),
         aggregate(Sum, Some(2), int64.clone()),
         aggregate(Max, Some(2), int64.clone()),
-        distinct,
+        distinct(aggregate(Count, Some(2), int64.clone())),
         aggregate(FirstValue, Some(2), int64.clone()),
         aggregate(LastValue, Some(2), int64.clone()),
         aggregate(ArrayAgg, Some(2), DataType::List(Arc::new(Field::new("item", DataType::Int64, true)))),
@@ -308,7 +311,8 @@ proptest! {
     /// Sums of floating-point numbers depend on the order of additions, and so on nothing else.
     #[test]
     fn sums_are_the_same_to_the_last_digit(rows in rows(), frame in frames(), cuts in cuts()) {
-        let sums = vec![aggregate(Sum, Some(4), DataType::Float64), aggregate(Avg, Some(4), DataType::Float64)];
+        let sum = || aggregate(Sum, Some(4), DataType::Float64);
+        let sums = vec![sum(), aggregate(Avg, Some(4), DataType::Float64), distinct(sum())];
         let node = node(OverOrder::EventTime(3), frame, sums);
         let (straight, _) = run(&rows, &node, 2, &[(1, true, 0)]);
         let (output, _) = run(&rows, &node, 2, &cuts);
