@@ -99,6 +99,10 @@ impl Arrangement {
         Ok(Arrangement { is_indexed: false, ..Arrangement::new(name, schema, keys, false)? })
     }
 
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
     /// The keys of rows of this arrangement's schema.
     pub(crate) fn keys_of(&self, rows: &RecordBatch) -> Result<EncodedKeys> {
         self.encode_keys(&self.key_columns(rows), rows.num_rows())

@@ -66,12 +66,13 @@ pub(crate) fn headline(plan: &Plan, node: &Node) -> String {
         NodeKind::Session(session) => {
             let calls = session.aggregates.as_ref().map(|calls| format!(", [{}]", calls_text(calls, &name)));
             format!(
-                "{} {} on {}, keys [{}]{}",
+                "{} {} on {}, keys [{}]{}{}",
                 node.kind.name(),
                 session.window,
                 name(session.time_column),
                 session.keys.iter().map(|key| name(*key)).collect::<Vec<_>>().join(", "),
-                calls.unwrap_or_default()
+                calls.unwrap_or_default(),
+                if session.input_updating { ", keeps rows that wait for the watermark" } else { "" }
             )
         }
         NodeKind::GroupAggregate(aggregate) => {

@@ -64,7 +64,8 @@ impl NodeKind {
             }
             NodeKind::Session(session) => {
                 let calls = session.aggregates.as_ref().map_or_else(String::new, |calls| format!(" [{}]", calls_identity(calls)));
-                format!("{} time({}) keys({:?}){calls}", session.window, session.time_column, session.keys)
+                let input = if session.input_updating { " updating" } else { "" };
+                format!("{} time({}) keys({:?}){calls}{input}", session.window, session.time_column, session.keys)
             }
             NodeKind::GroupAggregate(aggregate) => {
                 let input = if aggregate.input_updating { " updating" } else { "" };

@@ -160,7 +160,7 @@ pub struct WindowAggregate {
 ///
 /// Output with aggregates: `keys` columns, one column per aggregate; without: the input's columns. Then `window_start`,
 /// `window_end`, `window_time`, as for [`WindowAggregate`]. Rows come when the watermark reaches `window_end - 1 ms`.
-/// Append-only. The input comes by hash of `keys`, or to one lane when there are none.
+/// Append-only, over updating input too. The input comes by hash of `keys`, or to one lane when there are none.
 #[derive(Clone, Debug)]
 pub struct Session {
     pub window: SessionWindow,
@@ -169,6 +169,8 @@ pub struct Session {
     pub keys: Vec<usize>,
     /// `None` for the rows themselves.
     pub aggregates: Option<Vec<AggregateCall>>,
+    /// Whether input rows may be taken back; not with aggregates. If not, less is kept.
+    pub input_updating: bool,
 }
 
 /// A grouping that no window ends: results change as rows come.

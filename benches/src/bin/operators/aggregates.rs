@@ -88,7 +88,7 @@ pub fn by_window(bench: &Bench) -> Result<()> {
             None => joined(&input, &bounds()),
         };
         let window = SessionWindow { gap_ms: 500, zone: TimeZoneRule::Local };
-        let session = Session { window, time_column: AT, keys: vec![KEY], aggregates };
+        let session = Session { window, time_column: AT, keys: vec![KEY], aggregates, input_updating: false };
         Case::new(name, NodeKind::Session(session), Columns::Plain, 1, output)
     };
     bench.run(session("session, count sum max, 10,000 keys", Some(count_sum_max())), keyed)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StructArray, UInt16Array};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Int64Type, Schema, SchemaRef};
-use thalweg_core::{Batch, Error, EventTime, KeyGroup, Result};
+use thalweg_core::{Batch, Error, EventTime, KeyGroup, Result, WEIGHT_NAME};
 use thalweg_plan::{Session, SessionWindow};
 use thalweg_state::KEY_GROUP_COLUMN;
 
@@ -15,8 +15,11 @@ use crate::{AggregateFactory, GroupAccumulator};
 /// What a session is made of.
 enum Content {
     Aggregates(Vec<AggregateFactory>),
-    /// All columns of the input.
-    Rows(Fields),
+    /// All columns of the input; of an updating one the weight of each row too.
+    Rows {
+        fields: Fields,
+        with_weight: bool,
+    },
 }
 
 pub(super) struct SessionLayout {
@@ -48,7 +51,10 @@ impl SessionLayout {
             Some(calls) => {
                 Content::Aggregates(calls.iter().map(|call| AggregateFactory::new(call, input)).collect::<Result<_>>()?)
             }
-            None => Content::Rows(input.fields().clone()),
+            None => {
+                let weight = node.input_updating.then(|| Arc::new(Field::new(WEIGHT_NAME, DataType::Int64, false)));
+                Content::Rows { fields: input.fields().iter().cloned().chain(weight).collect(), with_weight: node.input_updating }
+            }
         };
         let width = match &node.aggregates {
             Some(calls) => node.keys.len() + calls.len(),
@@ -89,7 +95,12 @@ impl SessionLayout {
 
     /// Whether the rows themselves are sent, not aggregates over them.
     pub(super) fn gives_rows(&self) -> bool {
-        matches!(self.content, Content::Rows(_))
+        matches!(self.content, Content::Rows { .. })
+    }
+
+    /// Whether the weights of rows stand behind their columns.
+    pub(super) fn has_weights(&self) -> bool {
+        matches!(self.content, Content::Rows { with_weight: true, .. })
     }
 
     pub(super) fn accumulators(&self) -> Result<Vec<Box<dyn GroupAccumulator>>> {
@@ -105,8 +116,13 @@ impl SessionLayout {
         total: usize,
     ) -> Result<()> {
         match &self.content {
-            Content::Rows(fields) => {
-                let rows: ArrayRef = Arc::new(StructArray::try_new(fields.clone(), batch.rows.columns().to_vec(), None)?);
+            Content::Rows { fields, with_weight } => {
+                let mut columns = batch.rows.columns().to_vec();
+                if *with_weight {
+                    let ones = || Int64Array::from(vec![1; batch.num_rows()]);
+                    columns.push(Arc::new(batch.weights.clone().unwrap_or_else(ones)));
+                }
+                let rows: ArrayRef = Arc::new(StructArray::try_new(fields.clone(), columns, None)?);
                 accumulators[0].update(Some(&rows), None, None, sessions, total)
             }
             Content::Aggregates(factories) => factories.iter().zip(accumulators).try_for_each(|(factory, accumulator)| {
@@ -145,7 +161,7 @@ impl SessionLayout {
 fn accumulators(content: &Content) -> Result<Vec<Box<dyn GroupAccumulator>>> {
     match content {
         Content::Aggregates(factories) => factories.iter().map(AggregateFactory::create).collect(),
-        Content::Rows(fields) => Ok(vec![Box::new(CollectRows::new(DataType::Struct(fields.clone())))]),
+        Content::Rows { fields, .. } => Ok(vec![Box::new(CollectRows::new(DataType::Struct(fields.clone())))]),
     }
 }
 

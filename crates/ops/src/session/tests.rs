@@ -1,5 +1,7 @@
 //! Sessions behind an exchange, against plain Rust.
 
+mod updating;
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
@@ -45,7 +47,7 @@ struct Shape {
     gives_rows: bool,
 }
 
-fn node(shape: Shape) -> Node {
+fn node(shape: Shape, input_updating: bool) -> Node {
     let call = |function, argument, distinct, name: &str| AggregateCall {
         function,
         argument,
@@ -71,7 +73,7 @@ fn node(shape: Shape) -> Node {
     let aggregates = (!shape.gives_rows).then_some(aggregates);
     Node {
         id: OperatorId("session".to_string()),
-        kind: NodeKind::Session(Session { window, time_column: 0, keys, aggregates }),
+        kind: NodeKind::Session(Session { window, time_column: 0, keys, aggregates, input_updating }),
         inputs: vec![],
         schema: Arc::new(Schema::new(fields)),
         properties: Properties::default(),
@@ -107,6 +109,7 @@ fn generator() -> WatermarkGenerator {
 /// Two partitions, `lanes` lanes: a little runtime.
 struct Job {
     shape: Shape,
+    input_updating: bool,
     operators: Vec<Box<dyn Operator>>,
     stores: Vec<Store>,
     generators: Vec<WatermarkGenerator>,
@@ -116,8 +119,19 @@ struct Job {
 
 impl Job {
     fn new(shape: Shape, lanes: u32) -> Self {
-        let generators = vec![generator(); PARTITIONS];
-        let mut job = Job { shape, operators: vec![], stores: vec![], generators, results: vec![], late_rows_before: 0 };
+        Job::over(shape, lanes, false)
+    }
+
+    fn over(shape: Shape, lanes: u32, input_updating: bool) -> Self {
+        let mut job = Job {
+            shape,
+            input_updating,
+            operators: vec![],
+            stores: vec![],
+            generators: vec![generator(); PARTITIONS],
+            results: vec![],
+            late_rows_before: 0,
+        };
         job.start(lanes);
         job
     }
@@ -131,7 +145,7 @@ impl Job {
                 batch_rows: 3,
                 ignores_unmatched: false,
             };
-            build(&node(self.shape), &[input_schema()], &context).unwrap()
+            build(&node(self.shape, self.input_updating), &[input_schema()], &context).unwrap()
         };
         self.operators = (0..lanes).map(operator).collect();
         self.stores = vec![Store::default(); lanes as usize];
@@ -143,8 +157,12 @@ impl Job {
 
     fn rows(&mut self, partition: usize, rows: &[Row]) {
         let batch = self.generators[partition].advance(rows_batch(rows, self.shape.delay_ms), None).unwrap();
+        self.batch(&batch);
+    }
+
+    fn batch(&mut self, batch: &Batch) {
         let keys: &[usize] = if self.shape.has_keys { &[1] } else { &[] };
-        for (lane, share) in partition_by_lane(&batch, keys, self.lanes()).unwrap().into_iter().enumerate() {
+        for (lane, share) in partition_by_lane(batch, keys, self.lanes()).unwrap().into_iter().enumerate() {
             let mut out = Output::default();
             if let Some(share) = share {
                 self.operators[lane].on_batch(0, share, &mut out).unwrap();
@@ -177,6 +195,12 @@ impl Job {
 
     /// Checkpoints, throws the operators away and starts with `lanes` lanes.
     fn restart(&mut self, lanes: u32) {
+        self.restart_behind(lanes);
+        self.send_least_watermark();
+    }
+
+    /// As [`Job::restart`], but the sources do not send their watermarks again.
+    fn restart_behind(&mut self, lanes: u32) {
         self.checkpoint();
         self.late_rows_before = self.late_rows();
         let stores = std::mem::take(&mut self.stores);
@@ -190,7 +214,6 @@ impl Job {
                 self.stores[lane] = stores[lane].clone();
             }
         }
-        self.send_least_watermark();
     }
 
     fn late_rows(&self) -> u64 {
@@ -199,11 +222,11 @@ impl Job {
 
     fn finish(&mut self) -> Vec<Result> {
         self.send_watermark(EventTime::MAX);
+        self.checkpoint();
         for operator in &self.operators {
             let metrics = operator.metrics();
             assert_eq!((metrics.state_rows, metrics.state_bytes), (0, 0), "sessions that were sent are freed");
         }
-        self.checkpoint();
         for store in &self.stores {
             assert!(store.names().all(|slot| slot == "watermark"), "sessions that were sent leave nothing in the store");
         }

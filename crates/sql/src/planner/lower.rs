@@ -195,10 +195,6 @@ impl<'a> Lowering<'a> {
         origins.extend(WindowPart::ALL.map(Origin::Window));
         let kind = match window.call.kind {
             CallKind::Aligned { kind, offset_ms, .. } => PendingKind::Aligned(Window { kind, offset_ms, zone }),
-            CallKind::Session { .. } if self.properties(input.node).updating => {
-                return Err(not_yet("SESSION over rows that may be taken back", window.call.place)
-                    .help("TUMBLE, HOP and CUMULATE run over them; or open the sessions before rows are grouped or replaced"));
-            }
             CallKind::Session { gap_ms } => {
                 let key = |column| match input.origin_of_column(column) {
                     Some(Origin::Node(key)) => Ok(key),
@@ -251,6 +247,8 @@ impl<'a> Lowering<'a> {
             time_attributes: vec![TimeAttribute { column: base + 2, kind: TimeKind::Event }],
             window: Some(WindowColumns { start: Some(base), end: Some(base + 1), time: Some(base + 2) }),
             upsert_key: None,
+            // A session is sent when it is complete.
+            updating: before.updating && matches!(pending.kind, PendingKind::Aligned(_)),
             state: match &pending.kind {
                 PendingKind::Aligned(_) => StateLifetime::Stateless,
                 PendingKind::Session { window, .. } => StateLifetime::UntilWatermark { ms: window.gap_ms },
@@ -262,7 +260,11 @@ impl<'a> Lowering<'a> {
             PendingKind::Aligned(window) => (NodeKind::AssignWindow(AssignWindow { window, time_column }), Exchange::Forward),
             PendingKind::Session { window, keys } => {
                 let exchange = by_keys(&keys);
-                (NodeKind::Session(Session { window, time_column, keys, aggregates: None }), exchange)
+                let input_updating = self.properties(input).updating;
+                if input_updating {
+                    self.stamp_sources(input);
+                }
+                (NodeKind::Session(Session { window, time_column, keys, aggregates: None, input_updating }), exchange)
             }
         };
         let edge = Input { node: input, exchange };

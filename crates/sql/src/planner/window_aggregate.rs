@@ -136,7 +136,7 @@ impl Lowering<'_> {
         let kind = match window.clone() {
             PendingKind::Aligned(window) => NodeKind::WindowAggregate(WindowAggregate { window, time_column, keys, aggregates }),
             PendingKind::Session { window, .. } => {
-                NodeKind::Session(Session { window, time_column, keys, aggregates: Some(aggregates) })
+                NodeKind::Session(Session { window, time_column, keys, aggregates: Some(aggregates), input_updating: false })
             }
         };
         self.add(kind, vec![Input { node: input, exchange }], Arc::new(Schema::new(fields)), properties, place)
