@@ -9,6 +9,7 @@ use thalweg_plan::{Node, NodeKind, StateLifetime, WindowAggregate};
 use crate::assign_window::AssignWindowOperator;
 use crate::deduplicate::DeduplicateOperator;
 use crate::filter::FilterOperator;
+use crate::in_turn::InTurnOperator;
 use crate::interval_join::IntervalJoinOperator;
 use crate::join::JoinOperator;
 use crate::lookup_join::LookupJoinOperator;
@@ -34,6 +35,20 @@ use crate::{Operator, OperatorContext, group_aggregate, over};
 /// `User` for a time zone that does not exist; `Internal` for nodes that are not one operator: sources, values and sinks are
 /// the runtime's, window aggregates are made by [`build_local`] and [`build_global`], lookup joins by [`build_lookup_join`].
 pub fn build(node: &Node, input_schemas: &[SchemaRef], context: &OperatorContext) -> Result<Box<dyn Operator>> {
+    let operator = forgetting(node, input_schemas, context)?;
+    let (in_turn, keys) = match &node.kind {
+        NodeKind::TopN(top) => (top.in_turn, &top.partition),
+        NodeKind::Deduplicate(deduplicate) => (deduplicate.in_turn, &deduplicate.keys),
+        _ => return Ok(operator),
+    };
+    Ok(match in_turn {
+        Some(in_turn) => Box::new(InTurnOperator::new(operator, in_turn, only_input(node, input_schemas)?, keys, context)?),
+        None => operator,
+    })
+}
+
+/// The operator, which forgets keys if they have a time to live.
+fn forgetting(node: &Node, input_schemas: &[SchemaRef], context: &OperatorContext) -> Result<Box<dyn Operator>> {
     let mut operator = operator_of(node, input_schemas, context)?;
     if context.ignores_unmatched {
         operator.ignore_unmatched();

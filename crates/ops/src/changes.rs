@@ -1,21 +1,54 @@
-//! Rows of output as they are collected: weights and marks beside columns.
+//! Rows of output as they are collected: weights, marks and watermarks beside columns.
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use thalweg_core::{Batch, Error, Result};
+
+/// The watermarks that the two halves of a change carry. Both come when the row comes that causes the change: the old one may be
+/// late for its window by then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CameBehind {
+    pub(crate) added: i64,
+    pub(crate) taken_back: i64,
+}
+
+impl CameBehind {
+    /// Those of changes that row `row` of `input` causes; `None` where rows carry none.
+    pub(crate) fn row(input: &Batch, row: usize) -> Option<Self> {
+        let own = input.row_watermarks.as_ref()?.value(row);
+        Some(CameBehind { added: own, taken_back: own })
+    }
+}
 
 /// The hidden columns of output rows.
 #[derive(Default)]
 pub(crate) struct Changes {
     weights: Vec<i64>,
     marks: Vec<bool>,
+    /// Only where the rows of the input carry them.
+    row_watermarks: Option<Vec<i64>>,
+    cause: Option<CameBehind>,
 }
 
 impl Changes {
+    /// Changes that rows of `input` cause: they carry watermarks if these do.
+    pub(crate) fn caused_by(input: &Batch) -> Self {
+        Changes { row_watermarks: input.row_watermarks.as_ref().map(|_| vec![]), ..Changes::default() }
+    }
+
+    /// The row whose changes follow.
+    pub(crate) fn set_cause(&mut self, cause: Option<CameBehind>) {
+        self.cause = cause;
+    }
+
     /// `mark`: whether the row is one half of an update.
     pub(crate) fn push(&mut self, weight: i64, mark: bool) {
         self.weights.push(weight);
         self.marks.push(mark);
+        if let Some(row_watermarks) = &mut self.row_watermarks {
+            let own = |cause: CameBehind| if weight < 0 { cause.taken_back } else { cause.added };
+            row_watermarks.push(self.cause.map_or(i64::MIN, own));
+        }
     }
 
     /// The rows with these columns. Rows that are all merely added get no weights, rows that are no updates no marks.
@@ -24,7 +57,8 @@ impl Changes {
         let rows = RecordBatch::try_new_with_options(schema.clone(), columns, &options)?;
         let weights = self.weights.iter().any(|weight| *weight != 1).then(|| Int64Array::from(self.weights));
         let updates = self.marks.contains(&true).then(|| BooleanArray::from(self.marks));
-        Ok(Batch { weights, updates, ..Batch::append(rows) })
+        let row_watermarks = self.row_watermarks.map(Int64Array::from);
+        Ok(Batch { weights, updates, row_watermarks, ..Batch::append(rows) })
     }
 }
 

@@ -11,11 +11,11 @@
 //! The others drop none. Rows whose turn comes with one watermark are sent in order of time.
 //!
 //! State: an [`Arrangement`] `rows` with the row of each key ("last"), or the rows that wait ("first by event time"); a table
-//! `done` of the keys whose first row was sent. It grows with the keys and is never dropped.
+//! `done` of the keys whose first row was sent. It grows with the keys and is never dropped. For "last" see also [`SentBehind`].
 
 use std::collections::BTreeSet;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, UInt32Array};
+use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use hashbrown::HashMap;
 use thalweg_core::{Batch, Epoch, EventTime, Result};
@@ -28,6 +28,7 @@ use crate::event_times::event_times;
 use crate::key_codec::EncodedKeys;
 use crate::keyed_table::KeyedTable;
 use crate::running::canonical_floats;
+use crate::sent_behind::SentBehind;
 use crate::{Operator, OperatorMetrics, Output};
 
 pub(crate) struct DeduplicateOperator {
@@ -38,6 +39,7 @@ pub(crate) struct DeduplicateOperator {
     /// Rows that wait, by time.
     waiting: BTreeSet<(i64, RowId)>,
     done: KeyedTable<1>,
+    sent_behind: SentBehind,
     late_rows: u64,
     width: usize,
     time_name: String,
@@ -56,6 +58,7 @@ impl DeduplicateOperator {
             current: HashMap::new(),
             waiting: BTreeSet::new(),
             done: KeyedTable::new("done", &fields, ["sent"])?,
+            sent_behind: SentBehind::new(&fields)?,
             late_rows: 0,
             width: input.fields().len(),
             time_name: node.time_column.map(|column| input.field(column).name().clone()).unwrap_or_default(),
@@ -144,16 +147,13 @@ impl DeduplicateOperator {
         let kept_batch = Batch::append(batch.take(&UInt32Array::from(kept.clone()))?.rows);
         let kept_keys = self.rows.keys_of(&kept_batch.rows)?;
         let new_ids = self.rows.apply(&kept_batch, &kept_keys)?;
-        let (mut ids, mut changes) = (vec![], Changes::default());
+        let (mut ids, mut changes) = (vec![], Changes::caused_by(&batch));
         let mut gone = vec![];
-        // Both halves of a change come when the new row comes: the old one may be late for its window by then.
-        let mut watermarks = batch.row_watermarks.as_ref().map(|_| vec![]);
         for (row, id) in kept.into_iter().zip(new_ids) {
             let key = keys.key(row as usize);
-            let halves = 1 + usize::from(self.current.contains_key(key));
-            if let (Some(watermarks), Some(own)) = (&mut watermarks, &batch.row_watermarks) {
-                watermarks.extend(std::iter::repeat_n(own.value(row as usize), halves));
-            }
+            let cause = self.sent_behind.cause(&batch, row as usize, key);
+            self.sent_behind.note(cause, key);
+            changes.set_cause(cause);
             let replaced = self.current.insert(key.into(), (times[row as usize], id));
             if let Some((_, old)) = replaced {
                 ids.push(Some(old));
@@ -163,17 +163,16 @@ impl DeduplicateOperator {
             ids.push(Some(id));
             changes.push(1, replaced.is_some());
         }
-        self.emit(&ids, changes, watermarks, out)?;
+        self.emit(&ids, changes, out)?;
         for (id, key) in gone {
             self.rows.remove(id, key);
         }
         self.rows.tidy()
     }
 
-    fn emit(&self, ids: &[Option<RowId>], changes: Changes, watermarks: Option<Vec<i64>>, out: &mut Output) -> Result<()> {
+    fn emit(&self, ids: &[Option<RowId>], changes: Changes, out: &mut Output) -> Result<()> {
         let columns = self.rows.gather(ids, &(0..self.width).collect::<Vec<_>>())?;
         let batch = changes.into_batch(&self.output_schema, columns)?;
-        let batch = Batch { row_watermarks: watermarks.map(Int64Array::from), ..batch };
         for offset in (0..batch.num_rows()).step_by(self.batch_rows) {
             out.push(batch.slice(offset, self.batch_rows.min(batch.num_rows() - offset)));
         }
@@ -205,7 +204,7 @@ impl Operator for DeduplicateOperator {
         let key_columns = self.rows.gather(&ids, &self.node.keys)?;
         let key_columns: Vec<ArrayRef> = key_columns.iter().map(canonical_floats).collect();
         let keys = self.done.encode(&key_columns, ids.len())?;
-        self.emit(&ids, changes, None, out)?;
+        self.emit(&ids, changes, out)?;
         for (row, id) in ids.iter().enumerate() {
             self.done.set(keys.key(row), [1]);
             self.current.remove(keys.key(row));
@@ -221,6 +220,7 @@ impl Operator for DeduplicateOperator {
             self.waiting.remove(&row);
         }
         self.done.set(key, [0]);
+        self.sent_behind.forget(key);
         self.rows.remove_key(key)?;
         self.rows.tidy()
     }
@@ -229,10 +229,12 @@ impl Operator for DeduplicateOperator {
         let mut delta = StateDelta::default();
         self.rows.snapshot(&mut delta)?;
         self.done.snapshot(&mut delta)?;
+        self.sent_behind.snapshot(&mut delta)?;
         Ok(delta)
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
+        let parts = self.sent_behind.restore(parts)?;
         let (rows, done): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| self.rows.owns(&part.slot));
         self.rows.restore(&rows)?;
         self.done.restore(&done)?;
@@ -252,13 +254,17 @@ impl Operator for DeduplicateOperator {
     fn mark_all_dirty(&mut self) {
         self.rows.mark_all_dirty();
         self.done.mark_all_dirty();
+        self.sent_behind.mark_all_dirty();
     }
 
     fn metrics(&self) -> OperatorMetrics {
         OperatorMetrics {
             late_rows: self.late_rows,
             unmatched_rows: 0,
-            state_bytes: (self.rows.size_bytes() + self.done.size_bytes() + self.current.capacity() * 40) as u64,
+            state_bytes: (self.rows.size_bytes()
+                + self.done.size_bytes()
+                + self.sent_behind.size_bytes()
+                + self.current.capacity() * 40) as u64,
             state_rows: (self.rows.len() + self.done.len()) as u64,
         }
     }

@@ -7,7 +7,7 @@
 //!
 //! State: an [`Arrangement`] `rows` with the row of each key. A row goes when its key is deleted.
 
-use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::compute::interleave;
 use arrow::datatypes::SchemaRef;
 use hashbrown::HashMap;
@@ -16,7 +16,7 @@ use thalweg_plan::Normalize;
 use thalweg_state::{StateDelta, StatePart};
 
 use crate::arrangement::{Arrangement, RowId};
-use crate::changes::{Changes, without_zeros};
+use crate::changes::{CameBehind, Changes, without_zeros};
 use crate::row_hash::{RowHash, RowHasher};
 use crate::{Operator, OperatorMetrics, Output};
 
@@ -109,9 +109,7 @@ impl Operator for NormalizeOperator {
             key.before = Some(Held { place: (0, row), hash });
             key.now = key.before;
         }
-        let (mut places, mut changes) = (vec![], Changes::default());
-        // Both halves of a change come when the new row comes: the old one may be late for its window by then.
-        let mut watermarks = batch.row_watermarks.as_ref().map(|_| vec![]);
+        let (mut places, mut changes) = (vec![], Changes::caused_by(&batch));
         for (row, number) in key_of_row.into_iter().enumerate() {
             let key = &mut keys[number];
             let new = (batch.weight(row) > 0).then(|| Held { place: (1, row), hash: hashes[row] });
@@ -119,13 +117,12 @@ impl Operator for NormalizeOperator {
                 continue;
             }
             let is_update = new.is_some() && key.now.is_some();
+            // Upserts of a key come by one partition, so the old row was no later than this one.
+            changes.set_cause(CameBehind::row(&batch, row));
             for (held, weight) in [(key.now, -1), (new, 1)] {
                 if let Some(held) = held {
                     places.push(held.place);
                     changes.push(weight, is_update);
-                    if let (Some(watermarks), Some(own)) = (&mut watermarks, &batch.row_watermarks) {
-                        watermarks.push(own.value(row));
-                    }
                 }
             }
             key.now = new;
@@ -135,8 +132,7 @@ impl Operator for NormalizeOperator {
             let columns: Vec<ArrayRef> = columns
                 .map(|(kept, new)| Ok(interleave(&[kept.as_ref() as &dyn Array, new.as_ref()], &places)?))
                 .collect::<Result<_>>()?;
-            let batch = changes.into_batch(&self.output_schema, columns)?;
-            out.push(Batch { row_watermarks: watermarks.map(Int64Array::from), ..batch });
+            out.push(changes.into_batch(&self.output_schema, columns)?);
         }
         self.settle(&batch, &keys)
     }

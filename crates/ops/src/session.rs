@@ -10,18 +10,17 @@
 //!   arrival; without an aggregate the rows of a session in order of arrival (rows of a session that was merged into an earlier
 //!   one come behind that one's). At most `batch_rows` rows in a batch.
 //! - **Rows taken back.** Rows of an updating input wait until the watermark has passed the one behind which they came, and take
-//!   their turns in an order of their own, see [`pending`]: so results do not depend on lanes either. A row that takes one back
+//!   their turns in an order of their own, see [`Turns`]: so results do not depend on lanes either. A row that takes one back
 //!   belongs to a session as any other: it may open, lengthen or merge sessions, and none gets shorter. When the session is sent,
 //!   both rows are left out. If the row that it takes back is not in its session it is late. So output is append-only.
 //! - **Time zone.** Sessions of a TIMESTAMP_LTZ column are measured in local time, as all windows are.
-//! - **State.** A session is freed when it is sent. See [`slots`] for the layout in a checkpoint, and [`pending`]. The watermark is
+//! - **State.** A session is freed when it is sent. See [`slots`] for the layout in a checkpoint, and [`Turns`]. The watermark is
 //!   kept too: it may have been ahead of the sources' while a partition was idle.
 //!
 //! Source of the semantics: Flink 2.3, recorded cases window-session and window-legacy.
 
 mod collect_rows;
 mod layout;
-mod pending;
 mod slots;
 mod table;
 
@@ -33,14 +32,14 @@ use arrow::compute::{filter_record_batch, take};
 use arrow::datatypes::SchemaRef;
 use hashbrown::HashMap;
 use thalweg_core::{Batch, Epoch, EventTime, KeyGroup, Result};
-use thalweg_plan::Session;
+use thalweg_plan::{InTurn, Session};
 use thalweg_state::{SlotChange, SlotId, StateDelta, StatePart};
 
 use crate::event_times::times_from;
 use crate::row_hash::{RowHash, RowHasher};
+use crate::turns::Turns;
 use crate::{Operator, OperatorContext, OperatorMetrics, Output};
 use layout::SessionLayout;
-use pending::Pending;
 use slots::Slots;
 use table::SessionTable;
 
@@ -53,7 +52,7 @@ pub(crate) struct SessionOperator {
     table: SessionTable,
     slots: Slots,
     /// Only where input rows may be taken back.
-    pending: Option<Pending>,
+    pending: Option<Turns>,
     batch_rows: usize,
     key_groups: Range<KeyGroup>,
     /// Never goes back: all sessions whose last instant is at or before it were sent.
@@ -67,11 +66,12 @@ impl SessionOperator {
     /// `User` for a time zone that does not exist or an aggregate that does not take its argument.
     pub(crate) fn new(node: &Session, input: &SchemaRef, output: &SchemaRef, context: &OperatorContext) -> Result<Self> {
         let layout = SessionLayout::new(node, input, output)?;
+        let in_turn = InTurn { time_column: node.time_column, by_arrival: false };
         Ok(SessionOperator {
             table: SessionTable::new(&layout)?,
             slots: Slots::new(node.window.gap_ms),
             layout,
-            pending: if node.input_updating { Some(Pending::new(node, input)?) } else { None },
+            pending: if node.input_updating { Some(Turns::new("pending", in_turn, input, &node.keys)?) } else { None },
             batch_rows: context.batch_rows.max(1),
             key_groups: context.key_groups.clone(),
             watermark: EventTime::MIN,
@@ -197,11 +197,10 @@ impl Operator for SessionOperator {
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
-        let is_pending = |part: &StatePart| self.pending.as_ref().is_some_and(|pending| pending.owns(&part.slot));
-        let (pending, parts): (Vec<StatePart>, Vec<StatePart>) = parts.into_iter().partition(is_pending);
-        if let Some(waiting) = &mut self.pending {
-            waiting.restore(&pending)?;
-        }
+        let parts = match &mut self.pending {
+            Some(pending) => pending.restore(parts)?,
+            None => parts,
+        };
         for part in parts {
             if part.slot.0 != WATERMARK_SLOT {
                 self.slots.restore(&self.layout, &mut self.table, &part)?;
@@ -227,8 +226,8 @@ impl Operator for SessionOperator {
         OperatorMetrics {
             late_rows: self.late_rows,
             unmatched_rows: 0,
-            state_bytes: (self.table.size_bytes() + self.pending.as_ref().map_or(0, Pending::size_bytes)) as u64,
-            state_rows: (self.table.live() + self.pending.as_ref().map_or(0, Pending::len)) as u64,
+            state_bytes: (self.table.size_bytes() + self.pending.as_ref().map_or(0, Turns::size_bytes)) as u64,
+            state_rows: (self.table.live() + self.pending.as_ref().map_or(0, Turns::len)) as u64,
         }
     }
 }

@@ -10,7 +10,8 @@
 //!
 //! RANK and DENSE_RANK (not in Flink) give all rows of a partition whose rank changes.
 //!
-//! Late rows: there are none, time plays no part. Watermarks pass through.
+//! Late rows: there are none, time plays no part. Watermarks pass through. If input rows carry watermarks each change carries that
+//! of the row that caused it: a row that enters or leaves the range may be late for its window by then.
 //!
 //! State: an [`Arrangement`] `rows`. Over append-only input it holds the rows in range and those before it; without an order not
 //! even these, but only how many have come (slot `counts`: `[key_group, partition…, rows]`). Over updating input it holds all
@@ -29,7 +30,7 @@ use thalweg_plan::TopN;
 use thalweg_state::{StateDelta, StatePart};
 
 use crate::arrangement::{Arrangement, NO_ROW, RowId};
-use crate::changes::{append_only, without_zeros};
+use crate::changes::{CameBehind, append_only, without_zeros};
 use crate::sort_order::SortOrder;
 use crate::{Operator, OperatorMetrics, Output};
 use limit::LimitOperator;
@@ -119,7 +120,7 @@ impl Operator for TopNOperator {
         let keys = self.rows.keys_of(&batch.rows)?;
         let places = self.order.places(&batch.rows)?;
         let ids = self.rows.apply(&batch, &keys)?;
-        let mut ranked = Ranked::default();
+        let mut ranked = Ranked::caused_by(&batch);
         let mut pushed_out: Vec<(RowId, usize)> = vec![];
         for (row, id) in ids.into_iter().enumerate().filter(|(_, id)| *id != NO_ROW) {
             let key = keys.key(row);
@@ -128,6 +129,7 @@ impl Operator for TopNOperator {
             }
             let partition = self.partitions.get_mut(key).expect("just made");
             let weight = batch.weight(row);
+            ranked.changes.set_cause(CameBehind::row(&batch, row));
             for _ in 0..weight.unsigned_abs() {
                 if weight > 0 {
                     partition.insert(&self.ranking, places.of(row), id, &mut ranked);
@@ -142,7 +144,7 @@ impl Operator for TopNOperator {
                 self.partitions.remove(key);
             }
             if ranked.ids.len() >= self.batch_rows {
-                self.emit(std::mem::take(&mut ranked), out)?;
+                self.emit(std::mem::replace(&mut ranked, Ranked::caused_by(&batch)), out)?;
             }
         }
         self.emit(ranked, out)?;

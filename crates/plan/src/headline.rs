@@ -72,7 +72,7 @@ pub(crate) fn headline(plan: &Plan, node: &Node) -> String {
                 name(session.time_column),
                 session.keys.iter().map(|key| name(*key)).collect::<Vec<_>>().join(", "),
                 calls.unwrap_or_default(),
-                if session.input_updating { ", keeps rows that wait for the watermark" } else { "" }
+                in_turn_text(session.input_updating)
             )
         }
         NodeKind::GroupAggregate(aggregate) => {
@@ -119,12 +119,13 @@ pub(crate) fn headline(plan: &Plan, node: &Node) -> String {
             node.condition.as_ref().map_or(String::new(), |condition| format!(" if {}", condition.text))
         ),
         NodeKind::TopN(top) => format!(
-            "TopN {}, partition [{}], order [{}]{}{}",
+            "TopN {}, partition [{}], order [{}]{}{}{}",
             range_text(top.function, &top.range),
             list(&top.partition),
             order_text(&top.order, &name),
             if top.output_rank { ", with rank" } else { "" },
-            if top.input_updating { ", keeps all rows" } else { "" }
+            if top.input_updating { ", keeps all rows" } else { "" },
+            in_turn_text(top.in_turn.is_some())
         ),
         NodeKind::WindowTopN(top) => format!(
             "WindowTopN {}, partition [{}], order [{}]{}",
@@ -134,13 +135,14 @@ pub(crate) fn headline(plan: &Plan, node: &Node) -> String {
             if top.output_rank { ", with rank" } else { "" }
         ),
         NodeKind::Deduplicate(dedup) => format!(
-            "Deduplicate keys [{}], the {} by {}",
+            "Deduplicate keys [{}], the {} by {}{}",
             list(&dedup.keys),
             match dedup.keep {
                 Keep::First => "first",
                 Keep::Last => "last",
             },
-            dedup.time_column.map_or("arrival".to_string(), name)
+            dedup.time_column.map_or("arrival".to_string(), name),
+            in_turn_text(dedup.in_turn.is_some())
         ),
         NodeKind::Over(over) => format!(
             "Over partition [{}], order [{}], {}, [{}]",
@@ -241,4 +243,8 @@ fn over_text(call: &OverCall, name: &dyn Fn(usize) -> String) -> String {
             format!("LAG({}, {offset}{default})", name(*argument))
         }
     }
+}
+
+fn in_turn_text(waits: bool) -> &'static str {
+    if waits { ", behind the watermark" } else { "" }
 }

@@ -24,7 +24,7 @@ pub use node::{
 };
 pub use plan::{Plan, PlanDifference};
 pub use rank::{
-    Deduplicate, Frame, Keep, Over, OverCall, OverOrder, RankFunction, RankRange, SetKind, SetOperation, SortKey, TemporalSort,
-    TopN, Unnest, WindowTopN,
+    Deduplicate, Frame, InTurn, Keep, Over, OverCall, OverOrder, RankFunction, RankRange, SetKind, SetOperation, SortKey,
+    TemporalSort, TopN, Unnest, WindowTopN,
 };
 pub use window::{SessionWindow, TimeZoneRule, Window, WindowKind, duration_text};

@@ -60,6 +60,18 @@ pub struct TopN {
     pub output_rank: bool,
     /// Whether input rows may be taken back. If not, only rows within the range are kept.
     pub input_updating: bool,
+    pub in_turn: Option<InTurn>,
+}
+
+/// Input rows wait until the watermark has passed the one behind which they came, and come in an order that does not depend on
+/// lanes. For operators whose changes windows see: there it counts which rows are shown for a while. It is no part of a node's
+/// identity: windows and others share a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InTurn {
+    /// The event time of the input.
+    pub time_column: usize,
+    /// Whether of rows that came behind the same watermark the first to arrive comes first: they come straight from the source.
+    pub by_arrival: bool,
 }
 
 /// The first rows of each partition of a window, when the watermark reaches `window_end - 1 ms`. The window's bounds are part of
@@ -83,6 +95,7 @@ pub struct Deduplicate {
     /// The event time; `None` for the order of arrival (processing time).
     pub time_column: Option<usize>,
     pub keep: Keep,
+    pub in_turn: Option<InTurn>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

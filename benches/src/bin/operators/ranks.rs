@@ -39,7 +39,7 @@ fn updating(held: u64) -> impl Fn(u64) -> Row {
 pub fn top_n(bench: &Bench) -> Result<()> {
     let range = RankRange { start: 1, end: Some(10) };
     let top = |name: &str, function, output_rank, input_updating| {
-        let top = TopN { function, partition: vec![KEY], order: by_number(), range, output_rank, input_updating };
+        let top = TopN { function, partition: vec![KEY], order: by_number(), range, output_rank, input_updating, in_turn: None };
         let input = schema(Columns::Plain);
         let output = if output_rank { joined(&input, &[rank()]) } else { input };
         Case::new(name, NodeKind::TopN(top), Columns::Plain, 1, output)
@@ -56,6 +56,7 @@ pub fn top_n(bench: &Bench) -> Result<()> {
         range,
         output_rank: false,
         input_updating: false,
+        in_turn: None,
     };
     let plain = schema(Columns::Plain);
     bench.run(Case::new("10 rows of 10,000 keys", NodeKind::TopN(limit), Columns::Plain, 1, plain), keyed)?;
@@ -85,7 +86,7 @@ pub fn deduplicate(bench: &Bench) -> Result<()> {
         ("last by event time, 100,000 keys", Keep::Last, Some(AT)),
     ];
     for (name, keep, time_column) in kinds {
-        let node = NodeKind::Deduplicate(Deduplicate { keys: vec![KEY], time_column, keep });
+        let node = NodeKind::Deduplicate(Deduplicate { keys: vec![KEY], time_column, keep, in_turn: None });
         let case = Case::new(name, node, Columns::Plain, 1, schema(Columns::Plain));
         bench.run(case, |row| Row::new(row, scattered(row) % 100_000))?;
     }

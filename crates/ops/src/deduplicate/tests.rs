@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use arrow::array::Int64Array;
 use proptest::prelude::*;
 use thalweg_core::{ErrorKind, RowKind};
 use thalweg_plan::NodeKind;
@@ -31,7 +32,8 @@ struct Shape {
     is_stamped: bool,
 }
 
-/// A change of what is shown: its kind, the row, and the watermark before the row that made it.
+/// A change of what is shown: its kind, the row, and its watermark: that before the row that made it, or for what is taken back the
+/// greatest of its key so far.
 type Change = (RowKind, Values, i64);
 
 fn rows() -> impl Strategy<Value = Vec<Row>> {
@@ -62,7 +64,7 @@ fn schema() -> SchemaRef {
 
 fn node(shape: Shape) -> Deduplicate {
     let keys = if shape.has_key { vec![1] } else { vec![] };
-    Deduplicate { keys, time_column: shape.is_by_time.then_some(2), keep: shape.keep }
+    Deduplicate { keys, time_column: shape.is_by_time.then_some(2), keep: shape.keep, in_turn: None }
 }
 
 fn lanes(shape: Shape) -> Lanes {
@@ -81,6 +83,8 @@ struct Reference {
     /// The row that is shown or waits, with its time.
     current: BTreeMap<Option<i64>, (i64, Values)>,
     done: BTreeSet<Option<i64>>,
+    /// The greatest watermark before a row that was shown.
+    greatest: BTreeMap<Option<i64>, i64>,
     changes: BTreeMap<Option<i64>, Vec<Change>>,
     late: u64,
 }
@@ -110,10 +114,13 @@ impl Reference {
             (Keep::Last, Some((held, _))) if time < held => {}
             (Keep::Last, before) => {
                 self.current.insert(key, (time, row.clone()));
+                let greatest = self.greatest.entry(key).or_insert(own);
+                *greatest = own.max(*greatest);
+                let greatest = *greatest;
                 match before {
                     None => self.change(RowKind::Insert, row, own),
                     Some((_, old)) => {
-                        self.change(RowKind::UpdateBefore, old, own);
+                        self.change(RowKind::UpdateBefore, old, greatest);
                         self.change(RowKind::UpdateAfter, row, own);
                     }
                 }
@@ -151,7 +158,14 @@ fn without_watermarks(changes: &BTreeMap<Option<i64>, Vec<Change>>) -> BTreeMap<
 
 fn check(shape: Shape, rows: &[Row]) -> Result<(), TestCaseError> {
     let mut lanes = lanes(shape);
-    let mut reference = Reference { shape, current: BTreeMap::new(), done: BTreeSet::new(), changes: BTreeMap::new(), late: 0 };
+    let mut reference = Reference {
+        shape,
+        current: BTreeMap::new(),
+        done: BTreeSet::new(),
+        greatest: BTreeMap::new(),
+        changes: BTreeMap::new(),
+        late: 0,
+    };
     let mut partitions = DELAYS_MS.map(Partition::new);
     let mut naive_watermarks = [i64::MIN; 2];
     let mut waiting: [Vec<(usize, Row)>; 2] = [vec![], vec![]];

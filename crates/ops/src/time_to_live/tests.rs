@@ -65,6 +65,7 @@ fn kinds() -> Vec<(NodeKind, usize)> {
         range: RankRange { start: 1, end: Some(3) },
         output_rank: false,
         input_updating,
+        in_turn: None,
     };
     vec![
         (
@@ -78,8 +79,8 @@ fn kinds() -> Vec<(NodeKind, usize)> {
         ),
         (NodeKind::TopN(top(RankFunction::RowNumber, true, order.clone())), 2),
         (NodeKind::TopN(top(RankFunction::RowNumber, false, order.clone())), 2),
-        (NodeKind::Deduplicate(Deduplicate { keys: vec![0], time_column: None, keep: Keep::Last }), 2),
-        (NodeKind::Deduplicate(Deduplicate { keys: vec![0], time_column: None, keep: Keep::First }), 2),
+        (NodeKind::Deduplicate(Deduplicate { keys: vec![0], time_column: None, keep: Keep::Last, in_turn: None }), 2),
+        (NodeKind::Deduplicate(Deduplicate { keys: vec![0], time_column: None, keep: Keep::First, in_turn: None }), 2),
         (NodeKind::SetOperation(SetOperation { kind: SetKind::Except, all: true }), 2),
         (
             NodeKind::Over(Over {
@@ -124,7 +125,7 @@ fn keys_that_do_not_change_are_forgotten() {
 
 #[test]
 fn a_first_row_comes_again_when_its_key_was_forgotten() {
-    let kind = NodeKind::Deduplicate(Deduplicate { keys: vec![0], time_column: None, keep: Keep::First });
+    let kind = NodeKind::Deduplicate(Deduplicate { keys: vec![0], time_column: None, keep: Keep::First, in_turn: None });
     let mut operator = operator(&kind, 2);
     assert_eq!(feed(operator.as_mut(), &[(1, 10, 1)]), [(vec![1, 10], 1)]);
     operator.on_time(1_000).unwrap();

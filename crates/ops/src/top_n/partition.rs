@@ -1,5 +1,6 @@
 //! The rows of one partition in their order.
 
+use thalweg_core::Batch;
 use thalweg_plan::{RankFunction, RankRange};
 
 use crate::arrangement::RowId;
@@ -40,6 +41,11 @@ pub(crate) struct Ranked {
 }
 
 impl Ranked {
+    /// Rows that change because rows of `input` come.
+    pub(crate) fn caused_by(input: &Batch) -> Self {
+        Ranked { changes: Changes::caused_by(input), ..Ranked::default() }
+    }
+
     pub(crate) fn push(&mut self, id: RowId, rank: usize, weight: i64, mark: bool) {
         self.ids.push(id);
         self.ranks.push(rank as i64);

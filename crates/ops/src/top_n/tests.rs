@@ -1,6 +1,7 @@
 //! Top-N and LIMIT behind an exchange, against plain Rust: all rows in order, numbered, cut.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -8,7 +9,7 @@ use thalweg_core::ErrorKind;
 use thalweg_plan::{NodeKind, RankFunction, RankRange, SortKey, TopN};
 
 use super::*;
-use crate::lane_harness::{Integral, Lanes, Values, rows_of, schema_of, weighted};
+use crate::lane_harness::{Integral, Lanes, Values, rows_of, schema_of, values_of, weighted};
 use crate::test_lanes::lines;
 
 const COLUMNS: [&str; 4] = ["key", "value", "other", "id"];
@@ -42,6 +43,7 @@ fn top_n() -> impl Strategy<Value = TopN> {
             range,
             output_rank,
             input_updating,
+            in_turn: None,
         },
     )
 }
@@ -164,6 +166,79 @@ proptest! {
     }
 }
 
+/// A row that comes or is taken back, with the watermark behind which that happens.
+type Stamped = (Values, i64, i64);
+
+/// Rows of two keys, each with an id of its own.
+fn stamped_rows() -> impl Strategy<Value = Vec<Stamped>> {
+    let step = (0_i64..2, 0_i64..6, prop::option::weighted(0.3, any::<Index>()), -40_i64..40);
+    prop::collection::vec(step, 0..50).prop_map(|steps| {
+        let mut there: Vec<Values> = vec![];
+        let mut rows = vec![];
+        for (id, (key, value, taken_back, came_behind)) in (0_i64..).zip(steps) {
+            match taken_back.filter(|_| !there.is_empty()) {
+                Some(index) => rows.push((there.swap_remove(index.index(there.len())), -1, came_behind)),
+                None => {
+                    let row = vec![Some(key), Some(value), None, Some(id)];
+                    there.push(row.clone());
+                    rows.push((row, 1, came_behind));
+                }
+            }
+        }
+        rows
+    })
+}
+
+/// The changes of each key for rows that come in batches of `length`, with a restart behind each.
+fn stamped_changes(node: &TopN, rows: &[Stamped], length: usize, restart: u32) -> BTreeMap<Option<i64>, Vec<Stamped>> {
+    let mut lanes = lanes(node);
+    for rows in rows.chunks(length) {
+        let changes: Vec<(Values, i64)> = rows.iter().map(|(row, weight, _)| (row.clone(), *weight)).collect();
+        let row_watermarks = Some(Int64Array::from_iter_values(rows.iter().map(|row| row.2)));
+        lanes.batch(0, &Batch { row_watermarks, ..weighted(&schema_of(&COLUMNS), &changes) });
+        lanes.restart(restart);
+    }
+    let mut changes: BTreeMap<Option<i64>, Vec<Stamped>> = BTreeMap::new();
+    for (batch, _) in &lanes.output {
+        for (at, row) in values_of(batch).into_iter().enumerate() {
+            let own = batch.row_watermarks.as_ref().unwrap().value(at);
+            changes.entry(row[0]).or_default().push((row, batch.weight(at), own));
+        }
+    }
+    changes
+}
+
+proptest! {
+    /// However rows are cut: what comes and what leaves carries the watermark of the row that causes it.
+    #[test]
+    fn changes_are_as_late_as_what_causes_them(
+        rows in stamped_rows(),
+        (output_rank, input_updating) in any::<(bool, bool)>(),
+        length in 1_usize..6,
+        restart in 1_u32..3,
+    ) {
+        let node = first_two(output_rank, input_updating);
+        let rows: Vec<Stamped> = rows.into_iter().filter(|row| input_updating || row.1 > 0).collect();
+        let changes = stamped_changes(&node, &rows, 1, 1);
+        prop_assert_eq!(&stamped_changes(&node, &rows, length, restart), &changes);
+        for (key, changes) in changes {
+            let mut causes = rows.iter().filter(|row| row.0[0] == key).map(|row| row.2);
+            for (.., own) in changes.chunk_by(|one, other| one.2 == other.2).map(|same| &same[0]) {
+                prop_assert!(causes.any(|cause| cause == *own), "in the order of their causes");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_that_enters_is_as_late_as_the_one_that_leaves() {
+    let row = |value, id| vec![Some(1), Some(value), None, Some(id)];
+    let rows = [(row(1, 0), 1, 10), (row(2, 1), 1, 20), (row(3, 2), 1, 5), (row(1, 0), -1, 30), (row(0, 3), 1, 37)];
+    let changes = stamped_changes(&first_two(false, true), &rows, 5, 1).remove(&Some(1)).unwrap();
+    let changes: Vec<(i64, i64, i64)> = changes.into_iter().map(|(row, weight, own)| (row[3].unwrap(), weight, own)).collect();
+    assert_eq!(changes, [(0, 1, 10), (1, 1, 20), (0, -1, 30), (2, 1, 30), (2, -1, 37), (3, 1, 37)]);
+}
+
 fn first_two(output_rank: bool, input_updating: bool) -> TopN {
     TopN {
         function: RankFunction::RowNumber,
@@ -172,6 +247,7 @@ fn first_two(output_rank: bool, input_updating: bool) -> TopN {
         range: RankRange { start: 1, end: Some(2) },
         output_rank,
         input_updating,
+        in_turn: None,
     }
 }
 

@@ -262,7 +262,7 @@ impl<'a> Lowering<'a> {
                 let exchange = by_keys(&keys);
                 let input_updating = self.properties(input).updating;
                 if input_updating {
-                    self.stamp_sources(input);
+                    self.settle_changes(input);
                 }
                 (NodeKind::Session(Session { window, time_column, keys, aggregates: None, input_updating }), exchange)
             }

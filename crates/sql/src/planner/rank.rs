@@ -135,7 +135,7 @@ impl Lowering<'_> {
     /// Adds the node for a rank over a relation without a pending window. The input's columns come first.
     pub(crate) fn rank(&mut self, input: &Relation, rank: &Rank) -> Relation {
         let node = input.node;
-        let properties = self.properties(node).clone();
+        let mut properties = self.properties(node).clone();
         let schema = self.schema(node).clone();
         let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
         if rank.is_used {
@@ -183,16 +183,21 @@ impl Lowering<'_> {
                     ..properties.clone()
                 };
                 (
-                    NodeKind::Deduplicate(Deduplicate { keys: rank.partition.clone(), time_column, keep }),
+                    NodeKind::Deduplicate(Deduplicate { keys: rank.partition.clone(), time_column, keep, in_turn: None }),
                     rank.partition.clone(),
                     after,
                 )
             }
             _ => {
+                let updating = properties.updating || !rank.order.is_empty();
+                if updating {
+                    // Nothing tells the processing time at which a row leaves the range.
+                    properties.time_attributes.retain(|attribute| attribute.kind == TimeKind::Event);
+                }
                 let after = Properties {
-                    updating: properties.updating || !rank.order.is_empty(),
+                    updating,
                     upsert_key: numbered_key(&rank.partition),
-                    time_attributes: vec![],
+                    time_attributes: properties.time_attributes.clone(),
                     window: None,
                     state: StateLifetime::Forever,
                     bounded: properties.bounded,
@@ -204,6 +209,7 @@ impl Lowering<'_> {
                     range: rank.range,
                     output_rank: rank.is_used,
                     input_updating: properties.updating,
+                    in_turn: None,
                 };
                 (NodeKind::TopN(top), rank.partition.clone(), after)
             }

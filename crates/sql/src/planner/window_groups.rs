@@ -15,8 +15,8 @@ use datafusion::logical_expr::expr::AggregateFunction as LogicalCall;
 use datafusion::logical_expr::{Aggregate, Expr as LogicalExpr};
 use thalweg_core::{Diagnostic, Span};
 use thalweg_plan::{
-    AggregateFunction, GroupAggregate, Input, NodeKind, Properties, SourceNode, StateLifetime, TimeAttribute, TimeKind,
-    WindowBounds, WindowColumns,
+    AggregateFunction, Exchange, GroupAggregate, InTurn, Input, NodeKind, Properties, SourceNode, StateLifetime, TimeAttribute,
+    TimeKind, WindowBounds, WindowColumns,
 };
 
 use super::aggregate_function;
@@ -70,6 +70,48 @@ impl Lowering<'_> {
         inputs.into_iter().for_each(|input| self.stamp_sources(input));
     }
 
+    /// For windows over rows that are taken back: every change carries the watermark that it came behind, and which changes there
+    /// are does not depend on lanes.
+    pub(crate) fn settle_changes(&mut self, node: usize) {
+        self.stamp_sources(node);
+        self.set_in_turn(node);
+    }
+
+    fn set_in_turn(&mut self, node: usize) {
+        if !self.properties(node).updating {
+            return;
+        }
+        let inputs: Vec<usize> = self.plan.nodes[node].inputs.iter().map(|input| input.node).collect();
+        let event_time = |input: &usize| {
+            let attributes = &self.properties(*input).time_attributes;
+            attributes.iter().find(|attribute| attribute.kind == TimeKind::Event).map(|attribute| attribute.column)
+        };
+        if let Some(input) = inputs.first()
+            && let Some(time_column) = event_time(input)
+        {
+            let in_turn = InTurn { time_column, by_arrival: self.is_straight_from_source(*input) };
+            match &mut self.plan.nodes[node].kind {
+                NodeKind::TopN(top) => top.in_turn = Some(in_turn),
+                // What straight comes from the source is in order within a key, unless its rows are in several partitions.
+                NodeKind::Deduplicate(deduplicate) if !in_turn.by_arrival => deduplicate.in_turn = Some(in_turn),
+                _ => {}
+            }
+        }
+        inputs.into_iter().for_each(|input| self.set_in_turn(input));
+    }
+
+    /// Whether the rows of a partition of a source come by one lane, in its order.
+    fn is_straight_from_source(&self, node: usize) -> bool {
+        let node = &self.plan.nodes[node];
+        match (&node.kind, node.inputs.as_slice()) {
+            (NodeKind::Source(_), _) => true,
+            (NodeKind::Filter(_) | NodeKind::Project(_) | NodeKind::AssignWindow(_) | NodeKind::Unnest(_), [input]) => {
+                matches!(input.exchange, Exchange::Forward) && self.is_straight_from_source(input.node)
+            }
+            _ => false,
+        }
+    }
+
     /// A grouping whose groups are complete when the watermark reaches `window_time`. The bounds of the window are among the keys.
     pub(crate) fn groups_of_windows(
         &mut self,
@@ -79,7 +121,7 @@ impl Lowering<'_> {
         (length_ms, place): (i64, Option<Span>),
     ) -> Result<Relation, Diagnostic> {
         if self.properties(relation.node).updating {
-            self.stamp_sources(relation.node);
+            self.settle_changes(relation.node);
         }
         let mut inputs = InputColumns::new(relation, aggregate);
         let mut keys = vec![];
