@@ -39,6 +39,7 @@ pub fn build(node: &Node, input_schemas: &[SchemaRef], context: &OperatorContext
     let (in_turn, keys) = match &node.kind {
         NodeKind::TopN(top) => (top.in_turn, &top.partition),
         NodeKind::Deduplicate(deduplicate) => (deduplicate.in_turn, &deduplicate.keys),
+        NodeKind::Over(over) => (over.in_turn, &over.partition),
         _ => return Ok(operator),
     };
     Ok(match in_turn {

@@ -145,7 +145,7 @@ pub(crate) fn headline(plan: &Plan, node: &Node) -> String {
             in_turn_text(dedup.in_turn.is_some())
         ),
         NodeKind::Over(over) => format!(
-            "Over partition [{}], order [{}], {}, [{}]",
+            "Over partition [{}], order [{}], {}, [{}]{}",
             list(&over.partition),
             match &over.order {
                 OverOrder::EventTime(column) => name(*column),
@@ -153,7 +153,8 @@ pub(crate) fn headline(plan: &Plan, node: &Node) -> String {
                 OverOrder::Columns(order) => order_text(order, &name),
             },
             frame_text(over.frame),
-            over.calls.iter().map(|call| over_text(call, &name)).collect::<Vec<_>>().join(", ")
+            over.calls.iter().map(|call| over_text(call, &name)).collect::<Vec<_>>().join(", "),
+            in_turn_text(over.in_turn.is_some())
         ),
         NodeKind::TemporalSort(sort) => {
             let rest: Vec<String> =

@@ -117,6 +117,8 @@ pub struct Over {
     pub calls: Vec<OverCall>,
     /// Whether input rows may be taken back: only for [`OverOrder::Columns`].
     pub input_updating: bool,
+    /// Only for [`OverOrder::Columns`].
+    pub in_turn: Option<InTurn>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

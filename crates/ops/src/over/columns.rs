@@ -6,7 +6,8 @@
 //! Ties: by arrival; of equal rows the earliest is taken back. Under RANGE they share the values behind the last of them; RANK and
 //! DENSE_RANK both count the rows up to there, as in Flink. ROW_NUMBER and LAG go row by row.
 //!
-//! Late rows: there are none, time plays no part. Watermarks pass through.
+//! Late rows: there are none, time plays no part. Watermarks pass through. If input rows carry watermarks each change carries that
+//! of the row that caused it.
 //!
 //! State: an [`Arrangement`] `rows` with all rows. A row goes when it is taken back. A row behind all others of its partition costs
 //! little; any other row costs as much as its partition is long.
@@ -23,7 +24,7 @@ use thalweg_state::{StateDelta, StatePart};
 
 use super::call::{Calls, Passing};
 use crate::arrangement::{Arrangement, RowId};
-use crate::changes::{Changes, is_update, repeated};
+use crate::changes::{CameBehind, Changes, is_update, repeated};
 use crate::key_codec::KeyCodec;
 use crate::row_hash::{RowHash, RowHasher};
 use crate::running::{Items, canonical_floats};
@@ -75,7 +76,6 @@ enum Change {
 }
 
 /// Output as it is collected.
-#[derive(Default)]
 struct Collected {
     ids: Vec<Option<RowId>>,
     changes: Changes,
@@ -86,7 +86,7 @@ struct Collected {
 /// Rows that are added one after the other behind the last of their partitions.
 struct Appended {
     passing: Passing,
-    marks: Vec<bool>,
+    marks: Vec<(bool, Option<CameBehind>)>,
 }
 
 impl OverColumnsOperator {
@@ -231,16 +231,20 @@ impl OverColumnsOperator {
             results.push(column);
         }
         collected.ids.extend(passing.ids.iter().map(|id| Some(*id)));
-        marks.into_iter().for_each(|mark| collected.changes.push(1, mark));
+        for (mark, cause) in marks {
+            collected.changes.set_cause(cause);
+            collected.changes.push(1, mark);
+        }
         Ok(())
     }
 
-    fn new_collected(&self) -> Collected {
-        Collected { results: vec![vec![]; self.output_schema.fields().len() - self.width], ..Collected::default() }
+    /// For changes that rows of `batch` cause.
+    fn new_collected(&self, batch: &Batch) -> Collected {
+        let results = vec![vec![]; self.output_schema.fields().len() - self.width];
+        Collected { ids: vec![], changes: Changes::caused_by(batch), results }
     }
 
-    fn emit(&self, collected: &mut Collected, out: &mut Output) -> Result<()> {
-        let collected = std::mem::replace(collected, self.new_collected());
+    fn emit(&self, collected: Collected, out: &mut Output) -> Result<()> {
         if collected.ids.is_empty() {
             return Ok(());
         }
@@ -263,11 +267,12 @@ impl OverColumnsOperator {
         let added = batch.filter(&is_added)?;
         let added_keys = self.rows.keys_of(&added.rows)?;
         let mut ids = self.rows.apply(&Batch::append(added.rows), &added_keys)?.into_iter();
-        let mut collected = self.new_collected();
+        let mut collected = self.new_collected(batch);
         let mut appended = Appended { passing: Passing::new(&self.calls), marks: vec![] };
         let mut gone = vec![];
         for (row, hash) in hashes.into_iter().enumerate() {
             let (key, place) = (keys.key(row), places.of(row));
+            let cause = CameBehind::row(batch, row);
             let mut partition = match self.partitions.remove(key) {
                 Some(partition) => partition,
                 None => Partition { rows: vec![], number: self.new_number() },
@@ -280,9 +285,10 @@ impl OverColumnsOperator {
                     let at = partition.rows.len() - 1;
                     self.enter(&partition.rows, at, partition.number, true, &mut appended.passing);
                     self.show(&partition.rows, at, at + 1, &mut appended.passing);
-                    appended.marks.push(mark);
+                    appended.marks.push((mark, cause));
                 } else {
                     self.settle(&mut appended, &mut collected)?;
+                    collected.changes.set_cause(cause);
                     self.change(&mut partition, Change::Insert(entry, mark), &mut collected)?;
                 }
             } else {
@@ -291,6 +297,7 @@ impl OverColumnsOperator {
                 let position = peers.enumerate().find(|(_, entry)| entry.hash == hash).map(|(at, _)| first + at);
                 if let Some(position) = position {
                     self.settle(&mut appended, &mut collected)?;
+                    collected.changes.set_cause(cause);
                     gone.push(partition.rows[position].id);
                     self.change(&mut partition, Change::Remove(position), &mut collected)?;
                 } else {
@@ -305,11 +312,12 @@ impl OverColumnsOperator {
             }
             if collected.ids.len() + appended.marks.len() >= self.batch_rows {
                 self.settle(&mut appended, &mut collected)?;
-                self.emit(&mut collected, out)?;
+                let full = std::mem::replace(&mut collected, self.new_collected(batch));
+                self.emit(full, out)?;
             }
         }
         self.settle(&mut appended, &mut collected)?;
-        self.emit(&mut collected, out)?;
+        self.emit(collected, out)?;
         gone.into_iter().for_each(|id| self.rows.remove(id, &[]));
         self.rows.tidy()
     }

@@ -72,7 +72,7 @@ fn calls() -> Vec<OverCall> {
 const AGGREGATES: usize = 7;
 
 fn node(order: OverOrder, frame: Frame, calls: Vec<OverCall>) -> Over {
-    Over { partition: vec![1], order, frame, calls, input_updating: false }
+    Over { partition: vec![1], order, frame, calls, input_updating: false, in_turn: None }
 }
 
 fn make(node: &Over, context: &OperatorContext) -> Box<dyn Operator> {
@@ -674,6 +674,29 @@ fn peers_change_in_their_order() {
         &[(3, 1, -1, true), (3, 2, 1, true)],
         &["-U 2 1 2", "+U 2 1 1", "-D 3 1 2", "-U 1 2 4", "+U 1 2 3", "-U 1 2 3", "+U 1 2 5", "+U 3 2 5"],
     );
+}
+
+#[test]
+fn changes_carry_the_watermark_of_the_row_that_causes_them() {
+    let order = OverOrder::Columns(vec![SortKey { column: 2, descending: false, nulls_first: true }]);
+    let sum = vec![aggregate(Sum, Some(2), DataType::Int64)];
+    let node = Over { input_updating: true, ..node(order, Frame::Rows { preceding: None }, sum) };
+    let rows: Vec<(usize, Row)> = [5, 7, 6, 7].map(|value| (0, (Some(1), Some(value), 0))).to_vec();
+    let changes = Batch {
+        weights: Some(Int64Array::from(vec![1, 1, 1, -1])),
+        row_watermarks: Some(Int64Array::from(vec![10, 20, 30, 40])),
+        ..batch(&rows)
+    };
+    let create = |context: &OperatorContext| make(&node, context);
+    let output = Lanes::new(&create, vec![1]).on_batch(&changes).unwrap();
+    let own = output.iter().flat_map(|batch| batch.row_watermarks.as_ref().unwrap().values().to_vec());
+    let found: Vec<(String, i64)> =
+        lines(&output.iter().map(|batch| batch.with_rows(batch.rows.project(&[2, 6]).unwrap())).collect::<Vec<_>>())
+            .into_iter()
+            .zip(own)
+            .collect();
+    let expected = [("+I 5 5", 10), ("+I 7 12", 20), ("+I 6 11", 30), ("-U 7 12", 30), ("+U 7 18", 30), ("-D 7 18", 40)];
+    assert_eq!(found, expected.map(|(line, own)| (line.to_string(), own)));
 }
 
 #[test]

@@ -92,6 +92,7 @@ impl Lowering<'_> {
             let in_turn = InTurn { time_column, by_arrival: self.is_straight_from_source(*input) };
             match &mut self.plan.nodes[node].kind {
                 NodeKind::TopN(top) => top.in_turn = Some(in_turn),
+                NodeKind::Over(over) => over.in_turn = Some(in_turn),
                 // What straight comes from the source is in order within a key, unless its rows are in several partitions.
                 NodeKind::Deduplicate(deduplicate) if !in_turn.by_arrival => deduplicate.in_turn = Some(in_turn),
                 _ => {}
