@@ -51,8 +51,8 @@ fn naive(shape: Shape, upserts: &[Upsert]) -> (Vec<Result>, u64) {
         key: Option<u8>,
         start: i64,
         end: i64,
-        /// How often a row of this time and value came and was taken back.
-        rows: BTreeMap<(i64, i64), [i64; 2]>,
+        /// How often a row of this time, key and value came and was taken back.
+        rows: BTreeMap<(i64, Option<u8>, i64), [i64; 2]>,
     }
     let mut changes: Vec<Change> = changes_of(upserts, shape.delay_ms).into_iter().flat_map(|(changes, _)| changes).collect();
     changes.sort_by_key(|change| (change.came_behind, change.time, change.weight < 0, change.key, change.value));
@@ -69,7 +69,7 @@ fn naive(shape: Shape, upserts: &[Upsert]) -> (Vec<Result>, u64) {
             late_rows += change.weight.unsigned_abs();
             continue;
         }
-        merged.rows.entry((change.time, change.value)).or_default()[usize::from(change.weight < 0)] += change.weight.abs();
+        merged.rows.entry((change.time, change.key, change.value)).or_default()[usize::from(change.weight < 0)] += change.weight.abs();
         for session in sessions.extract_if(.., |session| touches(session)) {
             merged.start = merged.start.min(session.start);
             merged.end = merged.end.max(session.end);
@@ -83,7 +83,7 @@ fn naive(shape: Shape, upserts: &[Upsert]) -> (Vec<Result>, u64) {
     let mut results: Vec<Result> = vec![];
     for session in sessions {
         let key = session.key.map(|key| format!("k{key}"));
-        for ((_, value), [added, taken_back]) in session.rows {
+        for ((_, _, value), [added, taken_back]) in session.rows {
             late_rows += (taken_back - added).max(0).unsigned_abs();
             let left = (key.clone(), session.start, session.end, [value, 0, 0]);
             results.extend(std::iter::repeat_n(left, (added - taken_back).max(0) as usize));
