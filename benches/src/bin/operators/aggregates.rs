@@ -82,17 +82,18 @@ pub fn by_window(bench: &Bench) -> Result<()> {
         let name = format!("{name} of 10 s, count sum max, 10,000 keys");
         bench.run(Ok(Case { name, operators, columns: Columns::Plain, ports: 1 }), keyed)?;
     }
-    let session = |name: &str, aggregates: Option<Vec<AggregateCall>>| {
+    let session = |name: &str, aggregates: Option<Vec<AggregateCall>>, input_updating| {
         let output = match &aggregates {
             Some(calls) => output(calls, true),
             None => joined(&input, &bounds()),
         };
         let window = SessionWindow { gap_ms: 500, zone: TimeZoneRule::Local };
-        let session = Session { window, time_column: AT, keys: vec![KEY], aggregates, input_updating: false };
+        let session = Session { window, time_column: AT, keys: vec![KEY], aggregates, input_updating };
         Case::new(name, NodeKind::Session(session), Columns::Plain, 1, output)
     };
-    bench.run(session("session, count sum max, 10,000 keys", Some(count_sum_max())), keyed)?;
-    bench.run(session("session, the rows, 10,000 keys", None), keyed)?;
+    bench.run(session("session, count sum max, 10,000 keys", Some(count_sum_max()), false), keyed)?;
+    bench.run(session("session, the rows, 10,000 keys", None, false), keyed)?;
+    bench.run(session("session, the rows, updating, 10,000 keys", None, true), keyed)?;
     let assign = AssignWindow { window: window(kinds[1].1), time_column: AT };
     let output = joined(&input, &bounds());
     bench.run(Case::new("hop of 10 s, the rows", NodeKind::AssignWindow(assign), Columns::Plain, 1, output), keyed)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use thalweg_core::Result;
 use thalweg_plan::{
-    AggregateFunction, Deduplicate, Frame, Keep, NodeKind, Over, OverCall, OverOrder, RankFunction, RankRange, SortKey,
+    AggregateFunction, Deduplicate, Frame, InTurn, Keep, NodeKind, Over, OverCall, OverOrder, RankFunction, RankRange, SortKey,
     TemporalSort, TopN, WindowBounds, WindowTopN,
 };
 
@@ -38,17 +38,19 @@ fn updating(held: u64) -> impl Fn(u64) -> Row {
 
 pub fn top_n(bench: &Bench) -> Result<()> {
     let range = RankRange { start: 1, end: Some(10) };
-    let top = |name: &str, function, output_rank, input_updating| {
-        let top = TopN { function, partition: vec![KEY], order: by_number(), range, output_rank, input_updating, in_turn: None };
+    let top = |name: &str, function, output_rank, input_updating, in_turn| {
+        let top = TopN { function, partition: vec![KEY], order: by_number(), range, output_rank, input_updating, in_turn };
         let input = schema(Columns::Plain);
         let output = if output_rank { joined(&input, &[rank()]) } else { input };
         Case::new(name, NodeKind::TopN(top), Columns::Plain, 1, output)
     };
-    bench.run(top("top 10 of 10,000 keys", RankFunction::RowNumber, false, false), keyed)?;
-    bench.run(top("top 10 of 10,000 keys, with the rank", RankFunction::RowNumber, true, false), keyed)?;
-    bench.run(top("top 10 by RANK of 10,000 keys", RankFunction::Rank, true, false), keyed)?;
-    bench.run(top("top 10 of 10,000 keys, updating", RankFunction::RowNumber, false, true), updating(20))?;
-    bench.run(top("top 10 of 1 key", RankFunction::RowNumber, false, false), |row| Row { key: 0, ..keyed(row) })?;
+    bench.run(top("top 10 of 10,000 keys", RankFunction::RowNumber, false, false, None), keyed)?;
+    bench.run(top("top 10 of 10,000 keys, with the rank", RankFunction::RowNumber, true, false, None), keyed)?;
+    bench.run(top("top 10 by RANK of 10,000 keys", RankFunction::Rank, true, false, None), keyed)?;
+    bench.run(top("top 10 of 10,000 keys, updating", RankFunction::RowNumber, false, true, None), updating(20))?;
+    let in_turn = Some(InTurn { time_column: AT, by_arrival: true });
+    bench.run(top("top 10 of 10,000 keys, behind the watermark", RankFunction::RowNumber, false, false, in_turn), keyed)?;
+    bench.run(top("top 10 of 1 key", RankFunction::RowNumber, false, false, None), |row| Row { key: 0, ..keyed(row) })?;
     let limit = TopN {
         function: RankFunction::RowNumber,
         partition: vec![KEY],

@@ -69,7 +69,8 @@ fn naive(shape: Shape, upserts: &[Upsert]) -> (Vec<Result>, u64) {
             late_rows += change.weight.unsigned_abs();
             continue;
         }
-        merged.rows.entry((change.time, change.key, change.value)).or_default()[usize::from(change.weight < 0)] += change.weight.abs();
+        merged.rows.entry((change.time, change.key, change.value)).or_default()[usize::from(change.weight < 0)] +=
+            change.weight.abs();
         for session in sessions.extract_if(.., |session| touches(session)) {
             merged.start = merged.start.min(session.start);
             merged.end = merged.end.max(session.end);
