@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::batch::ALWAYS_ONE_KEY;
 use super::query::{Call, Expr, Frame, Function, JoinKind, Name, OverCall, Query, Rank, Scope, SetKind, SortKey, Type};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -287,10 +288,8 @@ impl Renderer<'_> {
         }
         block.having = self.conditions(having, &block.names());
         if keys.is_empty() && self.dialect == Dialect::Batch {
-            // A stream gives no row before its first row came, and none after its last one was taken back. A key that is always
-            // the same says so, and DataFusion does not take it for constant: a constant column stays one for it behind an outer
-            // join, where nulls come to it, and it sorts wrongly.
-            block.group = Some(vec!["random() < 0".to_string()]);
+            // A stream gives no row before its first row came, and none after its last one was taken back.
+            block.group = Some(vec![ALWAYS_ONE_KEY.to_string()]);
             return block;
         }
         block.group = Some(key_texts);
