@@ -12,5 +12,5 @@ CREATE TABLE clicks (
   'format' = 'json'
 );
 
-SELECT COUNT(*) FILTER (WHERE user_id IN (SELECT user_id FROM clicks WHERE amount > 10)) AS spenders
-FROM clicks;
+SELECT user_id, (SELECT SUM(n) FROM (SELECT COUNT(*) AS n FROM clicks AS d WHERE d.amount > c.amount) AS e) AS larger
+FROM clicks AS c;

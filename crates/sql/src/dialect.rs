@@ -9,11 +9,13 @@
 //! | `CAST(x AS type)` | a cast to the custom type whose name is the canonical text of our type; see [`crate::types::from_ast`] |
 //! | `MAP['k', v]` | function `MAP` with the arguments `'k'`, `v` |
 //! | `ROW(a, b)`, `DESCRIPTOR(ts)` | functions of those names |
+//! | `x > ANY (1, 2)` | ANY of a tuple |
 
 use std::cell::{Cell, RefCell};
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
+    BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+    Ident, ObjectName,
 };
 use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
 use datafusion::sql::sqlparser::keywords::{Keyword, RESERVED_FOR_IDENTIFIER};
@@ -191,13 +193,17 @@ impl Dialect for FlinkDialect {
     }
 
     /// `IS [NOT] DISTINCT FROM` binds like `=`; by itself sqlparser takes all that follows for its right side, `AND` included.
-    /// `(SELECT …) PARTITION BY k` is `TABLE (SELECT …) PARTITION BY k`.
+    /// `(SELECT …) PARTITION BY k` is `TABLE (SELECT …) PARTITION BY k`. sqlparser reads neither `> ANY (1, 2)` nor
+    /// `> ANY (VALUES 1, 2)`.
     fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
         if let Expr::Subquery(_) = expr
             && parser.peek_keyword(Keyword::PARTITION)
         {
             let place = parser.peek_token();
             return Some(self.partitioned(parser, &place, expr.clone()));
+        }
+        if let Some(op) = quantified_by_list(parser) {
+            return Some(quantified(parser, expr, op));
         }
         let is_distinct = parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]);
         if !is_distinct && !parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]) {
@@ -231,6 +237,46 @@ impl Dialect for FlinkDialect {
             _ => None,
         }
     }
+}
+
+/// The operator of a comparison by ANY, SOME or ALL that comes next, if values or VALUES follow in place of a query.
+fn quantified_by_list(parser: &Parser) -> Option<BinaryOperator> {
+    let op = match &parser.peek_token_ref().token {
+        Token::Eq => BinaryOperator::Eq,
+        Token::Neq => BinaryOperator::NotEq,
+        Token::Lt => BinaryOperator::Lt,
+        Token::LtEq => BinaryOperator::LtEq,
+        Token::Gt => BinaryOperator::Gt,
+        Token::GtEq => BinaryOperator::GtEq,
+        _ => return None,
+    };
+    let keyword = |at: usize| match &parser.peek_nth_token_ref(at).token {
+        Token::Word(word) if word.quote_style.is_none() => Some(word.keyword),
+        _ => None,
+    };
+    let is_quantifier = matches!(keyword(1), Some(Keyword::ANY | Keyword::SOME | Keyword::ALL));
+    let is_query = matches!(keyword(3), Some(Keyword::SELECT | Keyword::WITH | Keyword::ARRAY));
+    let is_list = is_quantifier && parser.peek_nth_token_ref(2).token == Token::LParen && !is_query;
+    (is_list && parser.peek_nth_token_ref(3).token != Token::LParen).then_some(op)
+}
+
+/// What [`quantified_by_list`] has seen.
+fn quantified(parser: &mut Parser, left: &Expr, compare_op: BinaryOperator) -> Result<Expr, ParserError> {
+    parser.next_token();
+    let quantifier = parser.parse_one_of_keywords(&[Keyword::ANY, Keyword::SOME, Keyword::ALL]);
+    parser.expect_token(&Token::LParen)?;
+    let is_values = parser.parse_keyword(Keyword::VALUES);
+    let mut values = parser.parse_comma_separated(Parser::parse_expr)?;
+    if is_values {
+        values = values.into_iter().map(|value| if let Expr::Nested(inner) = value { *inner } else { value }).collect();
+    }
+    let right = Expr::Tuple(values);
+    parser.expect_token(&Token::RParen)?;
+    let (left, right) = (Box::new(left.clone()), Box::new(right));
+    Ok(match quantifier {
+        Some(Keyword::ALL) => Expr::AllOp { left, compare_op, right },
+        other => Expr::AnyOp { left, compare_op, right, is_some: other == Some(Keyword::SOME) },
+    })
 }
 
 /// A plain call of the function `name`, placed where `token` stands.

@@ -10,6 +10,7 @@
 
 mod aggregate_function;
 mod approximate;
+mod arguments;
 mod ast_build;
 mod bounded;
 mod check;
@@ -38,9 +39,11 @@ mod lower;
 mod operator;
 mod optimize;
 mod ordered;
+mod outer_columns;
 mod over;
 mod processing_time;
 mod project;
+mod quantified;
 mod query;
 mod rank;
 mod relation;

@@ -12,7 +12,7 @@ use thalweg_core::{Code, Diagnostic, Span};
 
 use super::function_registry::FunctionRegistry;
 use super::window_call::{self, WindowFunction};
-use super::{from_call, group_window, span, subquery, unnest, using_join};
+use super::{from_call, group_window, span, unnest, using_join};
 
 /// Aggregate and window functions of Flink that do not run yet, in upper case.
 const AGGREGATES_NOT_YET: &[&str] = &["ANY_VALUE", "APPROX_COUNT_DISTINCT", "JSON_ARRAYAGG", "JSON_OBJECTAGG", "PERCENTILE"];
@@ -363,9 +363,15 @@ impl Visitor for Check {
             return ControlFlow::Continue(());
         }
         match expr {
-            Expr::AnyOp { .. } | Expr::AllOp { .. } if subquery::as_in(expr).is_some() => {}
-            Expr::AnyOp { .. } | Expr::AllOp { .. } => {
-                self.not_yet("ANY, SOME or ALL", span::of(expr), "= ANY is IN, <> ALL is NOT IN; others compare with MIN or MAX");
+            Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } if !matches!(**right, Expr::Subquery(_) | Expr::Tuple(_)) => {
+                self.findings.push(
+                    Diagnostic::error(
+                        Code::NOT_IN_FLINK,
+                        "ANY, SOME and ALL compare with the rows of a query or with listed values",
+                    )
+                    .label_opt(span::of(&**right), "neither")
+                    .help("of an array, ARRAY_CONTAINS(array, value) says whether it has a value"),
+                );
             }
             Expr::InUnnest { .. } => self.not_yet("IN UNNEST", span::of(expr), "ARRAY_CONTAINS(array, value) says the same"),
             Expr::Function(function) => self.function(function, span::of(expr)),

@@ -75,5 +75,9 @@ fn sole_row(aggregate: &Aggregate) -> Result<LogicalPlan> {
         Ok(Expr::Literal(value, None))
     });
     let row = values.collect::<Result<Vec<_>>>()?;
-    Ok(LogicalPlan::Values(Values { schema: Arc::clone(&aggregate.schema), values: vec![row] }))
+    let schema = Arc::clone(&aggregate.schema);
+    let columns = schema.columns().into_iter().map(Expr::Column).collect();
+    let values = LogicalPlan::Values(Values { schema: Arc::clone(&schema), values: vec![row] });
+    // Of a subquery that is a value DataFusion asks for the expression, which VALUES does not have.
+    Ok(LogicalPlan::Projection(Projection::try_new_with_schema(columns, Arc::new(values), schema)?))
 }

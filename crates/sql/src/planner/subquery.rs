@@ -8,7 +8,9 @@
 //! | the same below OR | a mark join |
 //! | the same in SELECT | a count of the rows that match, as a value, compared with 0 |
 //! | `(a, b) IN (SELECT c, d …)` | as EXISTS |
+//! | `> ANY (SELECT …)` and the like | as EXISTS, see [`super::quantified`] |
 //! | `(SELECT …)` as a value | a left join with its row; a second row fails the job |
+//! | those that compare outer columns otherwise than with `=` | the same, see [`super::outer_columns`] |
 
 use std::sync::Arc;
 
@@ -26,10 +28,12 @@ use super::error::refuse;
 use super::exists::{as_count, simpler_exists, sole_aggregate};
 use super::lateral::with_grouped_lateral;
 use super::optimize::schema_of_inputs;
+use super::outer_columns::{OuterColumns, is_more_than_equality};
+use super::quantified::as_exists;
 use super::{aggregate_function, ast_build, span};
 use crate::functions::expr_planner::sign_of;
 
-/// The name of a row's subquery within the EXISTS that it becomes, and of the one of a NOT IN.
+/// The name of a row's subquery within the EXISTS that it becomes.
 const ROWS: &str = "__rows";
 /// How the names of computed columns begin that a subquery compares with the row around it.
 const KEY: &str = "__key";
@@ -76,15 +80,19 @@ pub(crate) fn rewrite_row_in(expr: &mut ast::Expr) {
     *expr = ast::Expr::Exists { subquery: Box::new(query), negated: *negated };
 }
 
-/// `x = ANY (SELECT …)` is IN, `x <> ALL (SELECT …)` is NOT IN.
+/// `x = ANY (SELECT …)` is IN, `x <> ALL (SELECT …)` is NOT IN, `x > ANY (VALUES 1, 2)` is `x > 1 OR x > 2`.
 pub(crate) fn rewrite_any(expr: &mut ast::Expr) {
+    if let Some(comparisons) = of_values(expr) {
+        *expr = ast::Expr::Nested(Box::new(comparisons));
+        return;
+    }
     if let Some((left, subquery, negated)) = as_in(expr) {
         *expr = ast::Expr::InSubquery { expr: Box::new(left.clone()), subquery: Box::new(subquery.clone()), negated };
     }
 }
 
 /// What [`rewrite_any`] makes IN of: the value, the subquery, and whether it is NOT IN.
-pub(crate) fn as_in(expr: &ast::Expr) -> Option<(&ast::Expr, &ast::Query, bool)> {
+fn as_in(expr: &ast::Expr) -> Option<(&ast::Expr, &ast::Query, bool)> {
     let (left, right, negated) = match expr {
         ast::Expr::AnyOp { left, compare_op: ast::BinaryOperator::Eq, right, .. } => (left, right, false),
         ast::Expr::AllOp { left, compare_op: ast::BinaryOperator::NotEq, right } => (left, right, true),
@@ -96,28 +104,56 @@ pub(crate) fn as_in(expr: &ast::Expr) -> Option<(&ast::Expr, &ast::Query, bool)>
     }
 }
 
-/// `x IN (VALUES (1), (2))` is `x IN (1, 2)`.
+/// The comparisons of ANY and ALL with listed values.
+fn of_values(expr: &ast::Expr) -> Option<ast::Expr> {
+    let (left, op, right, joined) = match expr {
+        ast::Expr::AnyOp { left, compare_op, right, .. } => (left, compare_op, right, ast::BinaryOperator::Or),
+        ast::Expr::AllOp { left, compare_op, right } => (left, compare_op, right, ast::BinaryOperator::And),
+        _ => return None,
+    };
+    let ast::Expr::Tuple(values) = &**right else {
+        return None;
+    };
+    let binary = |left: ast::Expr, op: &ast::BinaryOperator, right: ast::Expr| ast::Expr::BinaryOp {
+        left: Box::new(left),
+        op: op.clone(),
+        right: Box::new(right),
+    };
+    let compared = values.iter().map(|value| binary((**left).clone(), op, value.clone()));
+    compared.reduce(|one, other| binary(one, &joined, other))
+}
+
+/// The values of `VALUES 1, 2` or `VALUES (1), (2)`.
+fn listed(query: &ast::Query) -> Option<Vec<ast::Expr>> {
+    let ast::SetExpr::Values(values) = &*query.body else {
+        return None;
+    };
+    let is_plain = query.with.is_none()
+        && query.order_by.is_none()
+        && query.limit_clause.is_none()
+        && query.fetch.is_none()
+        && values.rows.iter().all(|row| row.content.len() == 1);
+    is_plain.then(|| values.rows.iter().flat_map(|row| row.content.iter().cloned()).collect())
+}
+
+/// `x IN (VALUES (1), (2))` is `x IN (1, 2)`; one with LIMIT is a subquery around it.
 pub(crate) fn rewrite_values_in(expr: &mut ast::Expr) {
     let ast::Expr::InSubquery { expr: value, subquery, negated } = expr else {
         return;
     };
-    let ast::SetExpr::Values(values) = &*subquery.body else {
-        return;
-    };
-    let is_plain = subquery.with.is_none()
-        && subquery.order_by.is_none()
-        && subquery.limit_clause.is_none()
-        && subquery.fetch.is_none()
-        && values.rows.iter().all(|row| row.content.len() == 1);
-    if is_plain {
-        let list = values.rows.iter().flat_map(|row| row.content.iter().cloned()).collect();
-        *expr = ast::Expr::InList { expr: value.clone(), list, negated: *negated };
+    match listed(subquery) {
+        Some(list) => *expr = ast::Expr::InList { expr: value.clone(), list, negated: *negated },
+        None if matches!(*subquery.body, ast::SetExpr::Values(_)) => {
+            **subquery = ast_build::query(ast_build::select_all(ast_build::derived(subquery.clone())));
+        }
+        None => {}
     }
 }
 
 /// Makes the subqueries of a bound plan such that the optimizer's joins mean the same.
 pub(crate) fn prepare(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let prepared = plan.transform_up_with_subqueries(|node| {
+    let outer_columns = OuterColumns::default();
+    let prepared = outer_columns.flatten(as_exists(plan)?)?.transform_up_with_subqueries(|node| {
         let node = with_plain_equalities(node)?;
         let node = match node {
             LogicalPlan::Join(mut join) => {
@@ -148,7 +184,8 @@ pub(crate) fn prepare(plan: LogicalPlan) -> Result<LogicalPlan> {
             other => other,
         };
         let single = node.map_expressions(|expr| expr.transform_up(with_single_value))?;
-        Ok(Transformed::yes(single.data.recompute_schema()?))
+        let node = outer_columns.with_joined_values(single.data.recompute_schema()?, is_more_than_equality)?;
+        Ok(Transformed::yes(node))
     })?;
     Ok(prepared.data)
 }
@@ -186,7 +223,7 @@ pub(crate) fn with_plain_equalities(node: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 /// An expression of the row and one of the row around, of one type, if `condition` says that they are equal.
-fn equality_with_outer(condition: &Expr, schema: &DFSchema) -> Result<Option<(Expr, Expr)>> {
+pub(crate) fn equality_with_outer(condition: &Expr, schema: &DFSchema) -> Result<Option<(Expr, Expr)>> {
     let (left, right, is_plain) = match condition {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => (&**left, &**right, true),
         Expr::ScalarFunction(ScalarFunction { func, args }) if sign_of(func.name()) == Some("=") && args.len() == 2 => {
@@ -269,7 +306,7 @@ fn check_outer_columns_of(node: &LogicalPlan, around: &DFSchema) -> Result<TreeN
 }
 
 /// A subquery as a value gives one row, as far as the planner can see, or an aggregate sees to it when rows come.
-fn with_single_value(part: Expr) -> Result<Transformed<Expr>> {
+pub(crate) fn with_single_value(part: Expr) -> Result<Transformed<Expr>> {
     let Expr::ScalarSubquery(Subquery { subquery, outer_ref_columns, spans }) = part else {
         return Ok(Transformed::no(part));
     };
@@ -327,12 +364,33 @@ fn truth_of(expr: Expr, negated: bool, schema: &DFSchema) -> Result<Expr> {
 /// `x NOT IN (SELECT y …)` as `NOT EXISTS (SELECT … WHERE (x = y) IS NOT FALSE)`.
 fn not_in_as_not_exists(one: InSubquery, schema: &DFSchema) -> Result<Expr> {
     let outer = as_outer(*one.expr, schema)?;
-    let rows = LogicalPlanBuilder::from(Arc::unwrap_or_clone(one.subquery.subquery)).alias(ROWS)?;
+    let rows = Arc::unwrap_or_clone(one.subquery.subquery);
     let column = Expr::Column(rows.schema().columns().swap_remove(0));
-    let plan = rows.filter(outer.eq(column).is_not_false())?.build()?;
+    let plan = filtered(rows, outer.eq(column).is_not_false())?;
     let outer_ref_columns = plan.all_out_ref_exprs();
     let subquery = Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: one.subquery.spans };
     Ok(Expr::Exists(Exists { subquery, negated: true }))
+}
+
+/// The rows of a subquery for which `condition` over its columns holds, which names the row around: together with what the
+/// subquery's own WHERE says of that, as DataFusion takes only one filter out of a subquery.
+pub(crate) fn filtered(rows: LogicalPlan, condition: Expr) -> Result<LogicalPlan> {
+    match rows {
+        LogicalPlan::Projection(projection) => {
+            let schema = projection.schema.clone();
+            let done = condition.transform_up(|part| {
+                let index = part.try_as_col().and_then(|column| schema.maybe_index_of_column(column));
+                Ok(match index {
+                    Some(index) => Transformed::yes(projection.expr[index].clone().unalias_nested().data),
+                    None => Transformed::no(part),
+                })
+            })?;
+            let input = filtered(Arc::unwrap_or_clone(projection.input), done.data)?;
+            LogicalPlanBuilder::from(input).project(projection.expr)?.build()
+        }
+        LogicalPlan::Filter(filter) => LogicalPlanBuilder::from(filter.input).filter(filter.predicate.and(condition))?.build(),
+        other => LogicalPlanBuilder::from(other).filter(condition)?.build(),
+    }
 }
 
 /// Refuses a subquery that is left after the optimizer's work.
@@ -345,7 +403,7 @@ pub(crate) fn check_none_left(plan: &LogicalPlan) -> Result<()> {
             return Err(refuse(
                 Diagnostic::error(Code::NOT_YET, "this LATERAL subquery does not run yet")
                     .label_opt(span::of_plan(&subquery.subquery), "this")
-                    .help("compare columns of the tables before it with = in its WHERE, without ORDER BY and LIMIT in it"),
+                    .help("name columns of the tables before it in one SELECT without UNION, ORDER BY, LIMIT or OVER"),
             ));
         }
         node.apply_expressions(|expr| {
@@ -360,12 +418,13 @@ pub(crate) fn check_none_left(plan: &LogicalPlan) -> Result<()> {
     Ok(())
 }
 
-fn left_over(what: &str, part: &Expr, subquery: &Subquery) -> DataFusionError {
+/// The refusal of a subquery that no rule turns into a join.
+pub(crate) fn left_over(what: &str, part: &Expr, subquery: &Subquery) -> DataFusionError {
     let help = match part {
         Expr::ScalarSubquery(_) => {
-            "it may stand in SELECT, WHERE and HAVING, and compare outer columns with = in its WHERE; or join the tables"
+            "name outer columns in one SELECT without UNION, LIMIT or OVER, and one aggregate above them; or join the tables"
         }
-        _ => "it may stand in SELECT, WHERE and HAVING, and compare outer columns in its WHERE",
+        _ => "it may stand in SELECT, WHERE, HAVING and ON, and compare outer columns in its WHERE",
     };
     let place = span::union(span::of_expr(part), span::of_plan(&subquery.subquery));
     refuse(Diagnostic::error(Code::NOT_YET, format!("{what} does not run yet")).label_opt(place, "this").help(help))
