@@ -442,7 +442,8 @@ impl Generator<'_> {
                     return None;
                 }
                 let (value, column) = self.dice.pick(&pairs).clone();
-                Some(Query::In { input, value: Expr::Column(value), not: self.dice.chance(40), sub, column })
+                let quantified = self.dice.chance(30).then(|| (self.operator(), self.dice.chance(50)));
+                Some(Query::In { input, value: Expr::Column(value), not: self.dice.chance(40), quantified, sub, column })
             }
             Feature::Exists => {
                 let mut correlation: Vec<Expr> = self.equality(&from, &inner).into_iter().collect();
@@ -466,10 +467,10 @@ impl Generator<'_> {
                 }
                 let value = Expr::Column(self.dice.pick(&alike).name.clone());
                 let op = *self.dice.pick(&["=", "<", ">=", "<>"]);
-                let correlation = if self.dice.chance(40) {
-                    self.equality(&from, &inner).into_iter().filter(|on| matches!(on, Expr::Compare("=", ..))).collect()
-                } else {
-                    vec![]
+                let correlation: Vec<Expr> = match self.dice.below(5) {
+                    0 | 1 => self.equality(&from, &inner).into_iter().filter(|on| matches!(on, Expr::Compare("=", ..))).collect(),
+                    2 => self.comparison_of(&from, &inner).into_iter().chain(self.equality(&from, &inner)).collect(),
+                    _ => vec![],
                 };
                 Some(Query::Scalar { input, value, op, sub, call, correlation })
             }

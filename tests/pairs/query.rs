@@ -178,11 +178,13 @@ pub enum Query {
         frame: Frame,
         calls: Vec<OverCall>,
     },
-    /// `value [NOT] IN (SELECT column FROM sub)`.
+    /// `value [NOT] IN (SELECT column FROM sub)`, or `[NOT] value > ANY (SELECT column FROM sub)` and the like.
     In {
         input: Box<Query>,
         value: Expr,
         not: bool,
+        /// An operator, and whether it is for ALL rows.
+        quantified: Option<(&'static str, bool)>,
         sub: Box<Query>,
         column: Name,
     },

@@ -236,7 +236,16 @@ impl Renderer<'_> {
                 block.windowed = true;
                 Rendered::Block(block)
             }
-            Query::In { input, value, not, sub, column } => {
+            Query::In { input, value, not, quantified: Some((op, all)), sub, column } => {
+                let mut block = self.plain(input);
+                let value = self.expr(value, &block.names());
+                let mut sub = self.plain(sub);
+                sub.items.retain(|(name, _)| name == column);
+                let condition = self.quantified(&value, *not, op, *all, sub);
+                block.conditions.push(condition);
+                Rendered::Block(block)
+            }
+            Query::In { input, value, not, quantified: None, sub, column } => {
                 let mut block = self.plain(input);
                 let value = self.expr(value, &block.names());
                 let mut sub = match self.query(sub) {
@@ -258,6 +267,11 @@ impl Renderer<'_> {
                 block.conditions.push(format!("{not}EXISTS (\n{}\n)", indented(&sub.statement())));
                 Rendered::Block(block)
             }
+            Query::Scalar { input, value, op, sub, call, correlation }
+                if self.dialect == Dialect::Batch && !correlation.iter().all(|on| matches!(on, Expr::Compare("=", ..))) =>
+            {
+                Rendered::Block(self.joined_value((input, value, op), sub, call, correlation))
+            }
             Query::Scalar { input, value, op, sub, call, correlation } => {
                 let mut block = self.plain(input);
                 let mut names = block.names();
@@ -271,6 +285,59 @@ impl Renderer<'_> {
                 Rendered::Block(block)
             }
         }
+    }
+
+    /// A comparison by ANY or ALL; for the batch engine by EXISTS, of rows that decide it.
+    fn quantified(&self, value: &str, not: bool, op: &str, all: bool, mut sub: Block) -> String {
+        if self.dialect == Dialect::Flink {
+            let (not, word) = (if not { "NOT " } else { "" }, if all { "ALL" } else { "ANY" });
+            return format!("{not}({value} {op} {word} (\n{}\n))", indented(&sub.statement()));
+        }
+        let compared = sub.items.iter().map(|(_, text)| format!("({value} {op} {text})")).collect::<String>();
+        let (exists, wanted) = match (not, all) {
+            (false, false) => ("EXISTS", compared),
+            (false, true) => ("NOT EXISTS", format!("{compared} IS NOT TRUE")),
+            (true, false) => ("NOT EXISTS", format!("{compared} IS NOT FALSE")),
+            (true, true) => ("EXISTS", format!("NOT {compared}")),
+        };
+        sub.conditions.push(wanted);
+        format!("{exists} (\n{}\n)", indented(&sub.statement()))
+    }
+
+    /// A correlated value by a join, for the batch engine, which knows only those that are correlated by `=`: the value for each
+    /// combination of the outer columns. Where there is none it is NULL, and no comparison holds.
+    fn joined_value(
+        &mut self,
+        (input, value, op): (&Query, &Expr, &str),
+        sub: &Query,
+        call: &Call,
+        correlation: &[Expr],
+    ) -> Block {
+        let rows = self.query(input);
+        let mut block = self.wrapped(rows);
+        let again = self.query(input);
+        let mut outer = self.wrapped(again);
+        let outer_names: Vec<Name> = outer.items.iter().map(|(name, _)| name.clone()).collect();
+        outer.distinct = true;
+        let mut grouped = self.wrapped(Rendered::Block(outer));
+        let keys: Vec<(Name, String)> = grouped.items.clone();
+        let sub = self.query(sub);
+        let sub = self.wrapped(sub);
+        grouped.items.extend(sub.items);
+        let names = grouped.names();
+        grouped.from = format!("{}\nJOIN {} ON {}", grouped.from, sub.from, self.conditions(correlation, &names).join(" AND "));
+        grouped.group = Some(keys.iter().map(|(_, text)| text.clone()).collect());
+        grouped.items = keys.into_iter().chain([(call.name.clone(), self.call_with(call, &names, ""))]).collect();
+        let values = self.wrapped(Rendered::Block(grouped));
+        let (block_names, value_names) = (block.names(), values.names());
+        let mut on: Vec<String> = outer_names
+            .iter()
+            .map(|name| format!("({} IS NOT DISTINCT FROM {})", block_names[name], value_names[name]))
+            .collect();
+        on.push(format!("{} {op} {}", self.expr(value, &block_names), value_names[&call.name]));
+        block.from = format!("{}\nJOIN {} ON {}", block.from, values.from, on.join(" AND "));
+        block.is_one = false;
+        block
     }
 
     fn aggregate(&mut self, input: &Query, keys: &[Name], calls: &[Call], having: &[Expr]) -> Block {
