@@ -10,6 +10,7 @@
 //! | `MAP['k', v]` | function `MAP` with the arguments `'k'`, `v` |
 //! | `ROW(a, b)`, `DESCRIPTOR(ts)` | functions of those names |
 //! | `x > ANY (1, 2)` | ANY of a tuple |
+//! | `GROUPING SETS (…)` within GROUPING SETS | a function of that name, as sqlparser does with ROLLUP and CUBE there |
 
 use std::cell::{Cell, RefCell};
 
@@ -234,6 +235,7 @@ impl Dialect for FlinkDialect {
             Keyword::CAST if *next == Token::LParen => Some(self.cast(parser, CastKind::Cast)),
             Keyword::TRY_CAST if *next == Token::LParen => Some(self.cast(parser, CastKind::TryCast)),
             Keyword::MAP if *next == Token::LBracket => Some(self.map_literal(parser)),
+            Keyword::GROUPING if matches!(next, Token::Word(word) if word.keyword == Keyword::SETS) => Some(nested_sets(parser)),
             _ => None,
         }
     }
@@ -277,6 +279,23 @@ fn quantified(parser: &mut Parser, left: &Expr, compare_op: BinaryOperator) -> R
         Some(Keyword::ALL) => Expr::AllOp { left, compare_op, right },
         other => Expr::AnyOp { left, compare_op, right, is_some: other == Some(Keyword::SOME) },
     })
+}
+
+/// The name of the function that stands for GROUPING SETS within GROUPING SETS.
+pub(crate) const NESTED_SETS: &str = "GROUPING SETS";
+
+/// GROUPING SETS where an expression stands: each set is an expression or a tuple.
+fn nested_sets(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let place = parser.next_token();
+    parser.next_token();
+    parser.expect_token(&Token::LParen)?;
+    let set = |parser: &mut Parser| match parser.consume_tokens(&[Token::LParen, Token::RParen]) {
+        true => Ok(Expr::Tuple(vec![])),
+        false => parser.parse_expr(),
+    };
+    let sets = parser.parse_comma_separated(set)?;
+    parser.expect_token(&Token::RParen)?;
+    Ok(call(NESTED_SETS, &place, sets))
 }
 
 /// A plain call of the function `name`, placed where `token` stands.

@@ -4,10 +4,13 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, CastKind, DataType, ExactNumberInfo, Expr, Function, GroupByExpr, Ident, LimitClause, ObjectName, Query, Select,
-    SelectItem, Spanned, TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
+    AccessExpr, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
+    GroupByExpr, Ident, LimitClause, ObjectName, Query, Select, SelectItem, Spanned, TableFactor, Value, ValueWithSpan, VisitMut,
+    VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
+
+use crate::dialect::NESTED_SETS;
 
 use super::{from_clause, group_window, interval, set_operation, state_ttl, subquery, unique_names, values};
 
@@ -21,7 +24,8 @@ use super::{from_clause, group_window, interval, set_operation, state_ttl, subqu
 /// - relations that a STATE_TTL hint names become calls in FROM;
 /// - columns of one name in a subquery get numbers;
 /// - `x = ANY (SELECT …)` becomes IN, `x IN (VALUES …)` a list, `(a, b) IN (SELECT …)` becomes EXISTS;
-/// - `GROUP BY (a, b)` is `GROUP BY a, b`, `GROUP BY ()` groups all rows, ROLLUP and CUBE of such groups are GROUPING SETS;
+/// - `GROUP BY (a, b)` is `GROUP BY a, b`, `GROUP BY ()` groups all rows, ROLLUP and CUBE of such groups are GROUPING SETS, and those within
+///   GROUPING SETS are some of them;
 /// - GROUPING_ID is GROUPING of several columns, and both are BIGINT;
 /// - the values of a VALUES column are of one type;
 /// - FETCH becomes LIMIT.
@@ -123,21 +127,50 @@ impl VisitorMut for Rewrite<'_> {
     }
 }
 
-/// ROLLUP and CUBE of groups of columns, which the binder does not take, as GROUPING SETS.
+/// ROLLUP and CUBE of groups of columns, and groupings within GROUPING SETS, as GROUPING SETS: the binder does not take them.
 fn spelt_out(expr: Expr) -> Expr {
     let is_of_groups = |parts: &[Vec<Expr>]| parts.iter().any(|part| part.len() != 1);
     match expr {
-        Expr::Rollup(parts) if is_of_groups(&parts) => {
-            Expr::GroupingSets((0..=parts.len()).rev().map(|count| parts[..count].concat()).collect())
-        }
-        // More would be too many groupings in any case.
-        Expr::Cube(parts) if is_of_groups(&parts) && parts.len() <= 12 => {
-            let set = |chosen: usize| -> Vec<Expr> {
-                (0..parts.len()).filter(|part| chosen & (1 << part) != 0).flat_map(|part| parts[part].clone()).collect()
-            };
-            Expr::GroupingSets((0..1_usize << parts.len()).rev().map(set).collect())
-        }
+        Expr::Rollup(parts) if is_of_groups(&parts) => Expr::GroupingSets(sets_of_rollup(&parts)),
+        Expr::Cube(parts) if is_of_groups(&parts) && parts.len() <= CUBE_PARTS_MAX => Expr::GroupingSets(sets_of_cube(&parts)),
+        Expr::GroupingSets(sets) => Expr::GroupingSets(sets.into_iter().flat_map(sets_of_set).collect()),
         other => other,
+    }
+}
+
+/// More would be too many groupings in any case.
+const CUBE_PARTS_MAX: usize = 12;
+
+fn sets_of_rollup(parts: &[Vec<Expr>]) -> Vec<Vec<Expr>> {
+    (0..=parts.len()).rev().map(|count| parts[..count].concat()).collect()
+}
+
+fn sets_of_cube(parts: &[Vec<Expr>]) -> Vec<Vec<Expr>> {
+    let set = |chosen: usize| -> Vec<Expr> {
+        (0..parts.len()).filter(|part| chosen & (1 << part) != 0).flat_map(|part| parts[part].clone()).collect()
+    };
+    (0..1_usize << parts.len()).rev().map(set).collect()
+}
+
+/// The sets that one of GROUPING SETS stands for: several if it is a ROLLUP, CUBE or GROUPING SETS itself, which are calls there.
+fn sets_of_set(set: Vec<Expr>) -> Vec<Vec<Expr>> {
+    let [Expr::Function(Function { name, args: FunctionArguments::List(list), .. })] = set.as_slice() else {
+        return vec![set];
+    };
+    let parts: Vec<Vec<Expr>> = list
+        .args
+        .iter()
+        .filter_map(|arg| match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Tuple(parts))) => Some(parts.clone()),
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(part)) => Some(vec![part.clone()]),
+            _ => None,
+        })
+        .collect();
+    match name.to_string().to_uppercase().as_str() {
+        "ROLLUP" => sets_of_rollup(&parts),
+        "CUBE" if parts.len() <= CUBE_PARTS_MAX => sets_of_cube(&parts),
+        NESTED_SETS => parts.into_iter().flat_map(sets_of_set).collect(),
+        _ => vec![set],
     }
 }
 
