@@ -3,7 +3,7 @@
 //! Ordering: rows in order, the elements of one row in theirs. Weights, marks and row watermarks of a row are those of its
 //! elements. As in Flink a null ROW among the elements gives no row (its number is left out), any other null element one. A row
 //! without a row of output, its column being null, empty or of null ROWs only, gives one with a null element where `keep_empty`
-//! says so.
+//! says so. Elements for which the condition of the join is not true are as null ROWs.
 //!
 //! The column itself is repeated with each of its elements only if the output has room for it: of an array of a million
 //! elements a million copies would be made. Output is made batch by batch as it is wanted, of at most `batch_rows` rows and
@@ -16,11 +16,12 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::buffer::NullBuffer;
-use arrow::compute::{cast, take};
-use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use arrow::compute::{cast, prep_null_mask_filter, take};
+use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
 use thalweg_core::{Batch, Error, EventTime, Result};
 use thalweg_plan::Unnest;
 
+use crate::eval::evaluate;
 use crate::{Operator, Output};
 
 /// About how many bytes of a column are copied into one batch.
@@ -44,8 +45,8 @@ struct Elements {
     /// The elements of row `i` are those from `offsets[i]` to `offsets[i + 1]`.
     offsets: Vec<i32>,
     present: Option<NullBuffer>,
-    /// Elements that give no row.
-    null_rows: Option<NullBuffer>,
+    /// Elements that give no row are null here.
+    given: Option<NullBuffer>,
     /// How often each element comes; `None`: once.
     counts: Option<Vec<i64>>,
     /// Bytes of one element, about, where the column is repeated.
@@ -92,7 +93,13 @@ impl UnnestOperator {
             Some(width) if width + 1 == all.len() => all.filter(|column| *column != node.column).collect(),
             _ => return Err(Error::internal("UNNEST gives its input's columns and those of the elements")),
         };
-        Ok(UnnestOperator { node: *node, kept, output_schema: output, batch_rows: batch_rows.max(1), under_way: VecDeque::new() })
+        Ok(UnnestOperator {
+            node: node.clone(),
+            kept,
+            output_schema: output,
+            batch_rows: batch_rows.max(1),
+            under_way: VecDeque::new(),
+        })
     }
 
     fn elements(&self, batch: Batch) -> Result<Elements> {
@@ -112,11 +119,27 @@ impl UnnestOperator {
         };
         let is_repeated = self.kept.contains(&self.node.column);
         let element_bytes = if is_repeated { values.get_array_memory_size() / values.len().max(1) } else { 0 };
-        let (columns, null_rows) = match values.as_struct_opt() {
+        let (columns, not_null) = match values.as_struct_opt() {
             Some(rows) => (rows.columns().to_vec(), rows.nulls().cloned()),
             None => (vec![values], None),
         };
-        Ok(Elements { columns, offsets, present: column.logical_nulls(), null_rows, counts, element_bytes, batch })
+        let given = NullBuffer::union(not_null.as_ref(), self.chosen(&columns)?.as_ref());
+        Ok(Elements { columns, offsets, present: column.logical_nulls(), given, counts, element_bytes, batch })
+    }
+
+    /// Elements for which the condition of the join is true are valid; all are where there is none.
+    fn chosen(&self, columns: &[ArrayRef]) -> Result<Option<NullBuffer>> {
+        let Some(condition) = &self.node.condition else { return Ok(None) };
+        let first = self.kept.len();
+        let places: Vec<usize> = (first..first + columns.len()).collect();
+        let fields: Vec<_> = places.iter().map(|place| self.output_schema.field(*place).clone().with_nullable(true)).collect();
+        let elements = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.to_vec())?;
+        let mask = evaluate(condition, &elements)?;
+        let mask = mask
+            .as_boolean_opt()
+            .ok_or_else(|| Error::internal(format!("condition {} is {}", condition.text, mask.data_type())))?;
+        let is_true = if mask.null_count() > 0 { prep_null_mask_filter(mask) } else { mask.clone() };
+        Ok(Some(NullBuffer::new(is_true.values().clone())))
     }
 
     fn emit(&self, elements: &Elements, places: Places, out: &mut Output) -> Result<()> {
@@ -172,7 +195,7 @@ impl Elements {
                 Error::record("a column has more elements than an INT can number")
                     .with_help("leave WITH ORDINALITY out of UNNEST")
             })?;
-            if self.null_rows.as_ref().is_none_or(|present| present.is_valid(element)) {
+            if self.given.as_ref().is_none_or(|present| present.is_valid(element)) {
                 cursor.given += 1;
                 places.push(row, Some((element, cursor.number)), count * self.element_bytes);
             }

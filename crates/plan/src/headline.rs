@@ -163,10 +163,11 @@ pub(crate) fn headline(plan: &Plan, node: &Node) -> String {
         }
         NodeKind::SetOperation(operation) => format!("{}{}", node.kind.name(), if operation.all { " ALL" } else { "" }),
         NodeKind::Unnest(unnest) => format!(
-            "Unnest {}{}{}",
+            "Unnest {}{}{}{}",
             name(unnest.column),
             if unnest.ordinality { " with ordinality" } else { "" },
-            if unnest.keep_empty { ", empty ones too" } else { "" }
+            if unnest.keep_empty { ", empty ones too" } else { "" },
+            unnest.condition.as_ref().map_or(String::new(), |condition| format!(" if {}", condition.text))
         ),
         NodeKind::Normalize(normalize) => format!("Normalize upserts by [{}]", list(&normalize.keys)),
         NodeKind::SinkMaterialize(sink) => format!(

@@ -152,7 +152,14 @@ impl NodeKind {
             ),
             NodeKind::TemporalSort(sort) => format!("time({}) order({:?})", sort.time_column, sort.order),
             NodeKind::SetOperation(operation) => (if operation.all { "ALL" } else { "" }).to_string(),
-            NodeKind::Unnest(unnest) => format!("{unnest:?}"),
+            NodeKind::Unnest(unnest) => format!(
+                "Unnest {{ column: {}, ordinality: {}, keep_empty: {}, is_multiset: {} }}{}",
+                unnest.column,
+                unnest.ordinality,
+                unnest.keep_empty,
+                unnest.is_multiset,
+                condition_identity(&unnest.condition)
+            ),
             NodeKind::Normalize(normalize) => format!("keys({:?})", normalize.keys),
             NodeKind::SinkMaterialize(sink) => format!("keys({:?}) {:?}", sink.keys, sink.conflict),
             NodeKind::Union => String::new(),

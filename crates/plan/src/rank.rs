@@ -1,6 +1,6 @@
 //! Rows in an order: Top-N, deduplication, OVER, ORDER BY, and what else looks at rows by group.
 
-use crate::{AggregateCall, WindowBounds};
+use crate::{AggregateCall, Expr, WindowBounds};
 
 /// One column of ORDER BY. Nulls are the smallest values, as in Flink, unless the query says otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -191,12 +191,15 @@ pub enum SetKind {
 ///
 /// Output: the input's columns, then those of the element: the fields of a ROW, key and value of a MAP, else one column; a
 /// MULTISET gives each of its values as often as it counts. Then, with `ordinality`, the number of the element from 1 (INT).
-/// A null or empty column gives no row, or with `keep_empty` one whose element is null (LEFT JOIN).
-#[derive(Clone, Copy, Debug)]
+/// A null or empty column gives no row, or with `keep_empty` one whose element is null (LEFT JOIN). With a `condition` only the
+/// elements count for which it is true.
+#[derive(Clone, Debug)]
 pub struct Unnest {
     pub column: usize,
     pub ordinality: bool,
     pub keep_empty: bool,
     /// Whether `column` is a MULTISET: a MAP from value to count.
     pub is_multiset: bool,
+    /// Over the columns of an element, without its number.
+    pub condition: Option<Expr>,
 }

@@ -30,7 +30,7 @@ pub fn set_operations(bench: &Bench) -> Result<()> {
 pub fn unnest(bench: &Bench) -> Result<()> {
     let input = schema(Columns::Listed);
     let output = joined(&input, &[Arc::new(Field::new("element", DataType::Int64, true))]);
-    let unnest = Unnest { column: LIST, ordinality: false, keep_empty: false, is_multiset: false };
+    let unnest = Unnest { column: LIST, ordinality: false, keep_empty: false, is_multiset: false, condition: None };
     let case = Case::new("unnest, three elements", NodeKind::Unnest(unnest), Columns::Listed, 1, output);
     bench.run(case, |row| Row::new(row, scattered(row)))
 }

@@ -1,7 +1,11 @@
 use arrow::array::{BooleanArray, Int64Array, ListArray, MapArray, StructArray};
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{Field, Schema};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::Operator as Operation;
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
 use proptest::prelude::*;
+use thalweg_plan::Expr;
 
 use super::*;
 use crate::OperatorContext;
@@ -64,7 +68,14 @@ fn batch(shape: Shape, lists: &[List]) -> Batch {
     }
 }
 
-fn make(node: Unnest, shape: Shape) -> Box<dyn Operator> {
+/// `key > 1`.
+fn above_one() -> Expr {
+    let physical =
+        BinaryExpr::new(Arc::new(Column::new("key", 0)), Operation::Gt, Arc::new(Literal::new(ScalarValue::Int64(Some(1)))));
+    Expr { physical: Arc::new(physical), text: "key > 1".to_string(), data_type: DataType::Boolean, nullable: true, span: None }
+}
+
+fn make(node: &Unnest, shape: Shape) -> Box<dyn Operator> {
     let input = batch(shape, &[]).schema();
     let mut fields = vec![input.field(0).clone()];
     fields.push(Field::new("key", DataType::Int64, true));
@@ -74,10 +85,10 @@ fn make(node: Unnest, shape: Shape) -> Box<dyn Operator> {
     if node.ordinality {
         fields.push(Field::new("number", DataType::Int32, true));
     }
-    Box::new(UnnestOperator::new(&node, &input, Arc::new(Schema::new(fields)), BATCH_ROWS).unwrap())
+    Box::new(UnnestOperator::new(node, &input, Arc::new(Schema::new(fields)), BATCH_ROWS).unwrap())
 }
 
-fn naive(shape: Shape, node: Unnest, lists: &[List]) -> Vec<String> {
+fn naive(shape: Shape, node: &Unnest, lists: &[List]) -> Vec<String> {
     let mut output = vec![];
     for (id, list) in lists.iter().enumerate() {
         let mark = match (id % 2 == 0, id % 3 == 0) {
@@ -102,7 +113,10 @@ fn naive(shape: Shape, node: Unnest, lists: &[List]) -> Vec<String> {
             let times = if shape == Shape::Multiset { *value } else { 1 };
             for _ in 0..times {
                 number += 1;
+                let of_map = matches!(shape, Shape::Map | Shape::Multiset);
+                let compared = if of_map { Some(key.unwrap_or(-1)) } else { *key };
                 match (key, shape) {
+                    _ if node.condition.is_some() && compared.is_none_or(|key| key <= 1) => {}
                     (None, Shape::Rows) => {}
                     (None, Shape::Plain) => push("-".into(), String::new(), number.to_string()),
                     (key, _) => push(key.unwrap_or(-1).to_string(), value.to_string(), number.to_string()),
@@ -127,9 +141,11 @@ proptest! {
         ordinality in any::<bool>(),
         keep_empty in any::<bool>(),
         first in 0_usize..4,
+        chooses in any::<bool>(),
     ) {
-        let node = Unnest { column: 1, ordinality, keep_empty, is_multiset: shape == Shape::Multiset };
-        let create = |_: &OperatorContext| make(node, shape);
+        let condition = chooses.then(above_one);
+        let node = Unnest { column: 1, ordinality, keep_empty, is_multiset: shape == Shape::Multiset, condition };
+        let create = |_: &OperatorContext| make(&node, shape);
         let whole = batch(shape, &lists);
         // Slices have offsets that do not begin at 0.
         let first = first.min(lists.len());
@@ -139,13 +155,13 @@ proptest! {
             .collect::<Vec<_>>();
         prop_assert!(output.iter().all(|batch| batch.num_rows() <= BATCH_ROWS));
         prop_assert!(output.iter().all(|batch| batch.row_watermarks.is_some()));
-        prop_assert_eq!(lines(&output), naive(shape, node, &lists));
+        prop_assert_eq!(lines(&output), naive(shape, &node, &lists));
     }
 }
 
 #[test]
 fn the_column_itself_comes_out_where_there_is_room() {
-    let node = Unnest { column: 1, ordinality: false, keep_empty: false, is_multiset: false };
+    let node = Unnest { column: 1, ordinality: false, keep_empty: false, is_multiset: false, condition: None };
     let batch = batch(Shape::Plain, &[Some(vec![(Some(7), 0), (None, 0)])]);
     let mut fields: Vec<_> = batch.schema().fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new("item", DataType::Int64, true)));
@@ -158,9 +174,9 @@ fn the_column_itself_comes_out_where_there_is_room() {
 
 #[test]
 fn a_long_array_is_given_piece_by_piece() {
-    let node = Unnest { column: 1, ordinality: false, keep_empty: false, is_multiset: false };
+    let node = Unnest { column: 1, ordinality: false, keep_empty: false, is_multiset: false, condition: None };
     let long = (0..1_000).map(|value| (Some(value), 0)).collect();
-    let mut operator = make(node, Shape::Plain);
+    let mut operator = make(&node, Shape::Plain);
     let mut out = Output::default();
     operator.on_batch(0, batch(Shape::Plain, &[Some(long)]), &mut out).unwrap();
     assert_eq!(out.batches.len(), 1);

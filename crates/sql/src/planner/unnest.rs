@@ -5,8 +5,11 @@
 
 use std::sync::Arc;
 
-use datafusion::common::{Result, internal_err};
-use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder};
+use datafusion::arrow::datatypes::FieldRef;
+use datafusion::common::{DFSchema, DFSchemaRef, Result, TableReference, internal_err};
+use datafusion::logical_expr::{
+    Expr as LogicalExpr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore,
+};
 use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, Ident, Join, JoinConstraint, JoinOperator, TableFactor, TableWithJoins, Value,
     ValueWithSpan,
@@ -18,11 +21,12 @@ use thalweg_plan::{Exchange, Input, NodeKind, Properties, StateLifetime, Unnest}
 use super::error::refuse;
 use super::from_call::{FromCall, UNNEST_OF, joined};
 use super::lower::Lowering;
+use super::optimize::optimise_expression;
 use super::project::ProjectBuilder;
 use super::relation::{Origin, Relation};
 use super::type_name::sql_type_of;
 use super::unnest_node::{UnnestCall, UnnestNode, element_fields, is_multiset};
-use super::{ast_build, span};
+use super::{ast_build, expression, span};
 
 /// Whether a factor of FROM is an UNNEST.
 pub(crate) fn is_unnest(factor: &TableFactor) -> bool {
@@ -83,7 +87,9 @@ pub(crate) fn plan(mut call: FromCall) -> Result<LogicalPlan> {
         _ => None,
     });
     let call_names = (names.next(), names.collect::<Vec<String>>());
-    let unnest = UnnestCall { ordinality: is_boolean(ordinality, true), keep_empty, alias: call_names.0, names: call_names.1 };
+    let ordinality = is_boolean(ordinality, true);
+    let (alias, names) = call_names;
+    let mut unnest = UnnestCall { ordinality, keep_empty, condition: None, alias, names };
     let has_left = !is_boolean(left, false);
     let input = if has_left { call.joined(0)? } else { LogicalPlanBuilder::empty(true).build()? };
     let place = call.place_of(&collection).or(call.place);
@@ -102,20 +108,41 @@ pub(crate) fn plan(mut call: FromCall) -> Result<LogicalPlan> {
                 .help(format!("name all of them: {}", own.join(", "))),
         ));
     }
+    let is_true = is_boolean(&condition, true);
+    if keep_empty && !is_true {
+        // What is wrong in it anyway is said first.
+        let all = UnnestNode::new(input.clone(), bound.clone(), unnest.clone())?;
+        call.context.sql_to_expr(condition.clone(), UserDefinedLogicalNodeCore::schema(&all))?;
+        unnest.condition = Some(element_condition(&mut call, condition.clone(), &element_schema(&fields, &unnest)?)?);
+    }
     let node = UnnestNode::new(input, bound, unnest)?;
     let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
-    if is_boolean(&condition, true) {
+    if keep_empty || is_true {
         return Ok(plan);
-    }
-    if keep_empty {
-        return Err(refuse(
-            Diagnostic::error(Code::NOT_YET, "LEFT JOIN UNNEST with another condition than ON TRUE does not run yet")
-                .label_opt(call.place_of(&condition), "another condition")
-                .help("unnest in a subquery and join its rows, or put the condition into WHERE"),
-        ));
     }
     let condition = call.context.sql_to_expr(condition, plan.schema())?;
     LogicalPlanBuilder::from(plan).filter(condition)?.build()
+}
+
+/// The columns of an element, without its number.
+fn element_schema(fields: &[FieldRef], unnest: &UnnestCall) -> Result<DFSchemaRef> {
+    let qualifier = unnest.alias.as_deref().map(TableReference::bare);
+    let width = fields.len() - usize::from(unnest.ordinality);
+    let columns = fields[..width].iter().map(|field| (qualifier.clone(), field.clone())).collect();
+    Ok(Arc::new(DFSchema::new_with_metadata(columns, Default::default())?))
+}
+
+/// The condition of a LEFT JOIN UNNEST, which decides about elements alone, as in Flink.
+fn element_condition(call: &mut FromCall, condition: Expr, elements: &DFSchemaRef) -> Result<LogicalExpr> {
+    let place = call.place_of(&condition);
+    let bound = call.context.sql_to_expr(condition, elements).map_err(|_| {
+        refuse(
+            Diagnostic::error(Code::NOT_IN_FLINK, "ON of LEFT JOIN UNNEST can compare nothing but columns of the elements")
+                .label_opt(place, "another column")
+                .help("unnest in a subquery and join its rows, or put the condition into WHERE"),
+        )
+    })?;
+    optimise_expression(bound, elements)
 }
 
 impl Lowering<'_> {
@@ -144,7 +171,7 @@ impl Lowering<'_> {
             }
         };
         let input = self.schema(relation.node).clone();
-        let schema = datafusion::logical_expr::UserDefinedLogicalNodeCore::schema(unnest).clone();
+        let schema = UserDefinedLogicalNodeCore::schema(unnest).clone();
         let logical_width = relation.origins.len();
         let mut fields: Vec<_> = input.fields().iter().cloned().collect();
         fields.extend(schema.fields().iter().skip(logical_width).cloned());
@@ -158,11 +185,20 @@ impl Lowering<'_> {
             ..self.properties(relation.node).clone()
         };
         let collection_field = self.collection_field(unnest)?;
+        let condition = match &unnest.call.condition {
+            Some(condition) => {
+                let elements = element_fields(&collection_field, &unnest.call).unwrap_or_default();
+                let elements = element_schema(&elements, &unnest.call).map_err(|error| super::error::finding(&error, None))?;
+                Some(expression::create(condition, &elements, "the condition of UNNEST")?)
+            }
+            None => None,
+        };
         let kind = NodeKind::Unnest(Unnest {
             column,
             ordinality: unnest.call.ordinality,
             keep_empty: unnest.call.keep_empty,
             is_multiset: is_multiset(&collection_field),
+            condition,
         });
         let edge = Input { node: relation.node, exchange: Exchange::Forward };
         let node_schema = Arc::new(datafusion::arrow::datatypes::Schema::new(fields));

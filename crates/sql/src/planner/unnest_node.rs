@@ -18,6 +18,8 @@ pub(crate) struct UnnestCall {
     pub(crate) ordinality: bool,
     /// LEFT JOIN: a row without elements comes once, with nulls.
     pub(crate) keep_empty: bool,
+    /// What elements must fulfil, over their columns alone; its types are settled.
+    pub(crate) condition: Option<Expr>,
     /// The alias, and the names that it gives to the columns; none for their own names.
     pub(crate) alias: Option<String>,
     pub(crate) names: Vec<String>,
@@ -127,7 +129,8 @@ impl UserDefinedLogicalNodeCore for UnnestNode {
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "UNNEST {}", self.collection)
+        write!(f, "UNNEST {}", self.collection)?;
+        self.call.condition.iter().try_for_each(|condition| write!(f, " IF {condition}"))
     }
 
     fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
