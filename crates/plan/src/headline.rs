@@ -166,8 +166,8 @@ pub(crate) fn headline(plan: &Plan, node: &Node) -> String {
             "Unnest {}{}{}{}",
             name(unnest.column),
             if unnest.ordinality { " with ordinality" } else { "" },
-            if unnest.keep_empty { ", empty ones too" } else { "" },
-            unnest.condition.as_ref().map_or(String::new(), |condition| format!(" if {}", condition.text))
+            unnest.condition.as_ref().map_or(String::new(), |condition| format!(" if {}", condition.text)),
+            if unnest.keep_empty { ", empty ones too" } else { "" }
         ),
         NodeKind::Normalize(normalize) => format!("Normalize upserts by [{}]", list(&normalize.keys)),
         NodeKind::SinkMaterialize(sink) => format!(
