@@ -9,6 +9,7 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::common::{JoinType, Result, ScalarValue};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Aggregate, Distinct, Expr, FetchType, Join, LogicalPlan, Projection, Values};
+use datafusion::optimizer::simplify_expressions::simplify_predicates;
 use thalweg_plan::AggregateFunction;
 
 use super::aggregate_function;
@@ -31,7 +32,10 @@ fn is_empty(plan: &LogicalPlan) -> bool {
 
 fn never_holds(condition: &Expr) -> bool {
     let is_never = |part: &&Expr| matches!(part, Expr::Literal(ScalarValue::Boolean(None | Some(false)) | ScalarValue::Null, _));
-    split_conjunction(condition).iter().any(is_never)
+    let parts: Vec<Expr> = split_conjunction(condition).into_iter().cloned().collect();
+    // `c = 'a' AND c = 'b'` is FALSE to it.
+    let simplified = simplify_predicates(parts.clone());
+    simplified.unwrap_or(parts).iter().any(|part| is_never(&part))
 }
 
 /// The plan in place of a join of which one side cannot have a match; `None` if both can.
