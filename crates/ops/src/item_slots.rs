@@ -1,24 +1,49 @@
 //! The slots of state that is stored item by item.
 //!
-//! `<base>.items-<number>`, one for each of an operator's [`StoredItems`]: `[key_group, keys…, life, columns…]`. Of an item of a
-//! group the last row holds. A group's life is told by the operator: rows of a group that is gone, or was born again, mean nothing,
-//! so that a group goes with all its items without a row.
+//! `<base>.items-<number>`, one for each of an operator's [`StoredItems`]: `[key_group, life: FixedSizeBinary(16), columns…]`. Of an
+//! item of a group the last row holds. A life names a group from its first snapshot to its end; it stands in the group's own row.
+//! Rows of a life that no group has mean nothing: so a group goes with all its items without a word about each.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt16Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, RecordBatch, UInt16Array, UInt32Array};
 use arrow::compute::take;
-use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use hashbrown::HashMap;
-use thalweg_core::{Error, Result};
+use thalweg_core::{Epoch, Error, Result};
 use thalweg_state::{KEY_GROUP_COLUMN, SlotId, StateDelta, StatePart};
+use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::key_codec::KeyCodec;
 use crate::key_groups;
 use crate::merged_slot::{MergedSlot, Part};
-use crate::running::{Aggregates, ItemRows};
+use crate::running::{Aggregates, ItemRows, RESULT_BYTES};
 
 const INFIX: &str = ".items-";
+
+/// Names a group from its first snapshot on: 128 bits made of its key and that epoch, so that no two share one in practice. 0:
+/// no snapshot has seen it.
+pub(crate) type Life = u128;
+
+/// The life of a group that the snapshot of `epoch` is the first to see.
+pub(crate) fn new_life(key: &[u8], epoch: Epoch) -> Life {
+    xxh3_128_with_seed(key, epoch.0).max(1)
+}
+
+pub(crate) fn life_field() -> FieldRef {
+    Arc::new(Field::new("life", DataType::FixedSizeBinary(16), false))
+}
+
+pub(crate) fn life_column(lives: impl Iterator<Item = Life>) -> Result<ArrayRef> {
+    let lives: Vec<u8> = lives.flat_map(Life::to_le_bytes).collect();
+    Ok(Arc::new(FixedSizeBinaryArray::try_new(16, lives.into(), None)?))
+}
+
+/// The inverse of [`life_column`].
+pub(crate) fn lives_of(column: &ArrayRef) -> Vec<Life> {
+    let lives = column.as_fixed_size_binary();
+    (0..lives.len()).map(|row| lives.value(row).try_into().map_or(0, Life::from_le_bytes)).collect()
+}
 
 #[derive(Default)]
 pub(crate) struct ItemSlots {
@@ -33,20 +58,17 @@ pub(crate) trait ItemGroups {
     /// Those that are there and changed since the last snapshot.
     fn changed(&self) -> Vec<usize>;
 
-    fn life(&self, group: usize) -> i64;
+    fn life(&self, group: usize) -> Life;
 
-    /// The key columns of groups.
-    fn key_columns(&self, groups: &[usize]) -> Result<Vec<ArrayRef>>;
+    fn key(&self, group: usize) -> &Arc<[u8]>;
 
-    fn find(&self, key: &[u8], life: i64) -> Option<usize>;
+    fn codec(&self) -> &KeyCodec;
 }
 
 /// The columns of the slots.
-pub(crate) fn item_schemas(key_fields: &[FieldRef], aggregates: &mut Aggregates) -> Vec<SchemaRef> {
+pub(crate) fn item_schemas(aggregates: &mut Aggregates) -> Vec<SchemaRef> {
     let schema = |own: Vec<Field>| {
-        let mut fields: Vec<FieldRef> = vec![Arc::new(Field::new(KEY_GROUP_COLUMN, DataType::UInt16, false))];
-        fields.extend(key_fields.iter().cloned());
-        fields.push(Arc::new(Field::new("life", DataType::Int64, false)));
+        let mut fields = vec![Arc::new(Field::new(KEY_GROUP_COLUMN, DataType::UInt16, false)), life_field()];
         fields.extend(own.into_iter().map(Arc::new));
         Arc::new(Schema::new(fields))
     };
@@ -78,46 +100,43 @@ impl ItemSlots {
         for ((slot, schema), items) in self.slots.iter_mut().zip(schemas).zip(aggregates.items()) {
             let count = items.changed_count(&changed);
             if let Some(part) = slot.due(items.live_items(), count, delta) {
-                let rows = match part {
+                let pieces = match part {
                     Part::Whole => items.all_items(&groups.all())?,
                     Part::Changes => items.changed_items(&changed)?,
                 };
-                slot.put(part, state_batch(schema, groups, rows)?, delta);
+                let batches = pieces.into_iter().map(|rows| state_batch(schema, groups, rows)).collect::<Result<_>>()?;
+                slot.put(part, batches, delta);
             }
         }
         Ok(())
     }
 
-    /// Takes in a stored slot, when the groups are there.
+    /// Takes in stored slots, when the groups are there, of which `lives` has the numbers.
     /// # Errors
-    /// `Corrupt` when the part does not have the expected columns.
+    /// `Corrupt` when a part does not have the expected columns.
     pub(crate) fn restore(
         &mut self,
         schemas: &[SchemaRef],
         aggregates: &mut Aggregates,
-        groups: &impl ItemGroups,
-        codec: &KeyCodec,
-        part: &StatePart,
+        lives: &HashMap<Life, usize>,
+        parts: &[&StatePart],
     ) -> Result<()> {
         let types = |schema: &Schema| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
-        let number = self.slots.iter().position(|slot| *slot.id() == part.slot);
-        let number = number.ok_or_else(|| Error::corrupt(format!("state has a slot \"{}\"", part.slot)))?;
         let mut items = aggregates.items();
-        let items = &mut items[number];
-        let keys = schemas[number].fields().len() - items.item_fields().len() - 2;
-        for batch in &part.batches {
-            let (found, expected) = (types(batch.schema_ref()), types(&schemas[number]));
-            if found != expected {
-                return Err(Error::corrupt(format!("\"{}\" has columns {found:?} in place of {expected:?}", part.slot)));
+        for part in parts {
+            let number = self.slots.iter().position(|slot| *slot.id() == part.slot);
+            let number = number.ok_or_else(|| Error::corrupt(format!("state has a slot \"{}\"", part.slot)))?;
+            for batch in &part.batches {
+                let (found, expected) = (types(batch.schema_ref()), types(&schemas[number]));
+                if found != expected {
+                    return Err(Error::corrupt(format!("\"{}\" has columns {found:?} in place of {expected:?}", part.slot)));
+                }
+                let groups: Vec<Option<usize>> =
+                    lives_of(batch.column(1)).into_iter().map(|life| lives.get(&life).copied()).collect();
+                items[number].restore_items(&groups, &batch.columns()[2..])?;
             }
-            let (keys, rest) = batch.columns()[1..].split_at(keys);
-            let encoded = codec.encode(keys, batch.num_rows())?;
-            let lives = rest[0].as_primitive::<Int64Type>().values();
-            let found: Vec<Option<usize>> =
-                lives.iter().enumerate().map(|(row, life)| groups.find(encoded.key(row), *life)).collect();
-            items.restore_items(&found, &rest[1..])?;
+            self.slots[number].restored(part);
         }
-        self.slots[number].restored(part);
         Ok(())
     }
 
@@ -142,11 +161,29 @@ fn state_batch(schema: &SchemaRef, groups: &impl ItemGroups, rows: ItemRows) -> 
         })
     };
     let places: UInt32Array = rows.groups.iter().map(number).collect::<Vec<_>>().into();
-    let keys = groups.key_columns(&each)?;
-    let key_groups: ArrayRef = Arc::new(UInt16Array::from(key_groups(&keys, each.len())?));
-    let lives: ArrayRef = Arc::new(Int64Array::from_iter_values(each.iter().map(|group| groups.life(*group))));
-    let of_groups = [key_groups].into_iter().chain(keys).chain([lives]);
-    let mut columns = of_groups.map(|column| Ok(take(&column, &places, None)?)).collect::<Result<Vec<_>>>()?;
+    let keys: Vec<Arc<[u8]>> = each.iter().map(|group| groups.key(*group).clone()).collect();
+    let mut key_groups_of_each = Vec::with_capacity(each.len());
+    for keys in pieces_of_keys(&keys, 0) {
+        key_groups_of_each.extend(key_groups(&groups.codec().decode(keys)?, keys.len())?);
+    }
+    let key_groups: ArrayRef = Arc::new(UInt16Array::from(key_groups_of_each));
+    let lives = life_column(each.iter().map(|group| groups.life(*group)))?;
+    let mut columns = vec![take(&key_groups, &places, None)?, take(&lives, &places, None)?];
     columns.extend(rows.columns);
     Ok(RecordBatch::try_new(schema.clone(), columns)?)
+}
+
+/// Keys in pieces that are not too large for one batch; beside each stand `other_bytes`.
+pub(crate) fn pieces_of_keys(keys: &[Arc<[u8]>], other_bytes: usize) -> Vec<&[Arc<[u8]>]> {
+    let mut pieces = vec![];
+    let (mut start, mut bytes) = (0, 0);
+    for (at, key) in keys.iter().enumerate() {
+        bytes += key.len() + other_bytes;
+        if bytes > RESULT_BYTES && at > start {
+            pieces.push(&keys[start..at]);
+            (start, bytes) = (at, key.len() + other_bytes);
+        }
+    }
+    pieces.push(&keys[start..]);
+    pieces
 }

@@ -70,7 +70,12 @@ impl<const N: usize> KeyedTable<N> {
         } else {
             self.values.insert(shared.clone(), numbers);
         }
-        self.dirty.insert(shared);
+        if numbers == [0; N] && self.slot.stored().is_none() {
+            // Nobody is to hear that a key went that was never stored.
+            self.dirty.remove(key);
+        } else {
+            self.dirty.insert(shared);
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<[u8]>, [i64; N])> {
@@ -88,7 +93,7 @@ impl<const N: usize> KeyedTable<N> {
     pub(crate) fn snapshot(&mut self, delta: &mut StateDelta) -> Result<()> {
         if let Some(part) = self.slot.due(self.values.len(), self.dirty.len(), delta) {
             let keys = if part == Part::Whole { sorted(self.values.keys()) } else { sorted(self.dirty.iter()) };
-            self.slot.put(part, self.state_batch(keys)?, delta);
+            self.slot.put(part, vec![self.state_batch(keys)?], delta);
         }
         self.dirty.clear();
         Ok(())

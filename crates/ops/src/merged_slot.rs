@@ -3,10 +3,12 @@
 use arrow::array::RecordBatch;
 use thalweg_state::{SlotChange, SlotId, StateDelta, StatePart};
 
-/// A slot with fewer rows is always written whole. Tests have few rows.
+/// A slot with fewer rows is written whole, as it costs less than a list of changes. Tests have few rows.
 const SMALL: usize = if cfg!(test) { 2 } else { 1_024 };
+/// Unless it had more bytes.
+const SMALL_BYTES: usize = 1 << 20;
 /// So many changes behind one another are enough: each is an entry of the checkpoint's list, and is read at a restore.
-const MERGES_MAX: usize = 1_000;
+const MERGES_MAX: usize = 200;
 
 /// What is asked for to be written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,13 +24,15 @@ pub(crate) struct MergedSlot {
     is_stored: bool,
     /// Rows in the store, those included that later ones replace.
     stored_rows: usize,
+    /// Bytes of that, in memory.
+    stored_bytes: usize,
     /// Changes written since it was written whole.
     merges: usize,
 }
 
 impl MergedSlot {
     pub(crate) fn new(id: SlotId) -> Self {
-        MergedSlot { id, is_stored: false, stored_rows: 0, merges: 0 }
+        MergedSlot { id, is_stored: false, stored_rows: 0, stored_bytes: 0, merges: 0 }
     }
 
     pub(crate) fn id(&self) -> &SlotId {
@@ -52,7 +56,8 @@ impl MergedSlot {
             }
             _ if !self.is_stored || self.is_long(live, changed) => Some(Part::Whole),
             (_, 0) => None,
-            _ => Some(if live < SMALL { Part::Whole } else { Part::Changes }),
+            _ if live < SMALL && self.stored_bytes < SMALL_BYTES => Some(Part::Whole),
+            _ => Some(Part::Changes),
         }
     }
 
@@ -60,19 +65,19 @@ impl MergedSlot {
         self.stored_rows + changed > 2 * live + SMALL || self.merges >= MERGES_MAX
     }
 
-    pub(crate) fn put(&mut self, part: Part, rows: RecordBatch, delta: &mut StateDelta) {
-        let change = match part {
-            Part::Whole => {
-                (self.is_stored, self.stored_rows, self.merges) = (true, rows.num_rows(), 0);
-                SlotChange::Replace(rows)
-            }
-            Part::Changes if rows.num_rows() == 0 => return,
-            Part::Changes => {
-                (self.stored_rows, self.merges) = (self.stored_rows + rows.num_rows(), self.merges + 1);
-                SlotChange::Merge(rows)
-            }
-        };
-        delta.changes.push((self.id.clone(), change));
+    /// Writes the part, which may be cut into several batches.
+    pub(crate) fn put(&mut self, part: Part, batches: Vec<RecordBatch>, delta: &mut StateDelta) {
+        if part == Part::Whole {
+            self.forget_stored();
+        }
+        for rows in batches.into_iter().filter(|rows| rows.num_rows() > 0) {
+            self.stored_rows += rows.num_rows();
+            self.stored_bytes += rows.get_array_memory_size();
+            let change = if self.is_stored { SlotChange::Merge(rows) } else { SlotChange::Replace(rows) };
+            self.merges += usize::from(self.is_stored && part == Part::Changes);
+            self.is_stored = true;
+            delta.changes.push((self.id.clone(), change));
+        }
     }
 
     /// Takes note of a part that was read back.
@@ -80,6 +85,7 @@ impl MergedSlot {
         let rows: usize = part.batches.iter().map(RecordBatch::num_rows).sum();
         self.is_stored |= rows > 0;
         self.stored_rows += rows;
+        self.stored_bytes += part.batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
         self.merges += part.batches.len().saturating_sub(1);
     }
 
@@ -106,7 +112,7 @@ mod tests {
     fn check(slot: &mut MergedSlot, live: usize, changed: usize, expected: &str) {
         let mut delta = StateDelta::default();
         if let Some(part) = slot.due(live, changed, &mut delta) {
-            slot.put(part, rows(if part == Part::Whole { live } else { changed }), &mut delta);
+            slot.put(part, vec![rows(if part == Part::Whole { live } else { changed })], &mut delta);
         }
         let written = delta.changes.first().map_or("nothing".to_string(), |(_, change)| match change {
             SlotChange::Replace(rows) => format!("whole {}", rows.num_rows()),
@@ -140,10 +146,21 @@ mod tests {
     }
 
     #[test]
+    fn a_part_may_be_cut() {
+        let slot = &mut MergedSlot::new(SlotId("slot".to_string()));
+        let mut delta = StateDelta::default();
+        assert_eq!(slot.due(5, 5, &mut delta), Some(Part::Whole));
+        slot.put(Part::Whole, vec![rows(3), rows(2)], &mut delta);
+        assert!(matches!(delta.changes.as_slice(), [(_, SlotChange::Replace(_)), (_, SlotChange::Merge(_))]));
+        assert_eq!(slot.due(5, 1, &mut delta), Some(Part::Changes));
+    }
+
+    #[test]
     fn growth_does_not_make_the_list_of_changes_endless() {
         let slot = &mut MergedSlot::new(SlotId("slot".to_string()));
         check(slot, 10_000, 10_000, "whole 10000");
         (1..=MERGES_MAX).for_each(|more| check(slot, 10_000 + more, 1, "changes 1"));
         check(slot, 12_000, 1, "whole 12000");
+        assert_eq!(slot.merges, 0);
     }
 }

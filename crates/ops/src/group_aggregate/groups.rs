@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
+use crate::item_slots::Life;
+
 /// The groups that hold rows.
 pub(super) struct Groups {
     numbers: HashMap<Arc<[u8]>, usize>,
@@ -19,8 +21,8 @@ pub(super) struct Groups {
 struct Group {
     key: Option<Arc<[u8]>>,
     rows: i64,
-    /// The epoch whose snapshot was the first with this group, 0 before that: tells it from one of the same key that is gone.
-    life: i64,
+    /// Tells it from one of the same key that is gone.
+    life: Life,
     /// Whether the store has a row of this key.
     is_stored: bool,
 }
@@ -73,17 +75,22 @@ impl Groups {
         self.groups[group].rows = rows;
     }
 
-    pub(super) fn life(&self, group: usize) -> i64 {
+    pub(super) fn life(&self, group: usize) -> Life {
         self.groups[group].life
     }
 
-    pub(super) fn set_life(&mut self, group: usize, life: i64) {
+    pub(super) fn set_life(&mut self, group: usize, life: Life) {
         self.groups[group].life = life;
     }
 
-    /// The keys of groups that are there.
-    pub(super) fn keys_of(&self, groups: &[usize]) -> Vec<Arc<[u8]>> {
-        groups.iter().filter_map(|group| self.groups[*group].key.clone()).collect()
+    /// The key of a group that is there.
+    pub(super) fn key(&self, group: usize) -> Option<&Arc<[u8]>> {
+        self.groups[group].key.as_ref()
+    }
+
+    /// The groups that are there, by their lives.
+    pub(super) fn lives(&self) -> HashMap<Life, usize> {
+        self.numbers.values().map(|group| (self.life(*group), *group)).collect()
     }
 
     pub(super) fn mark_dirty(&mut self, group: usize) {
@@ -123,9 +130,10 @@ impl Groups {
 
     /// The store now has what we have.
     pub(super) fn mark_stored(&mut self) {
-        self.dirty.clear();
-        for group in &mut self.groups {
-            group.is_stored = group.key.is_some();
+        for key in self.dirty.drain() {
+            if let Some(group) = self.numbers.get(&key) {
+                self.groups[*group].is_stored = true;
+            }
         }
     }
 

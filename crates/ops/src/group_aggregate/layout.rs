@@ -9,7 +9,7 @@ use thalweg_plan::{AggregateCall, GroupAggregate};
 use thalweg_state::KEY_GROUP_COLUMN;
 
 use crate::eval::value_text;
-use crate::item_slots::item_schemas;
+use crate::item_slots::{item_schemas, life_field};
 use crate::key_codec::KeyCodec;
 use crate::running::{Aggregates, Items, canonical_floats};
 
@@ -41,7 +41,7 @@ impl GroupLayout {
         let field = |name: &str, data_type: DataType| Arc::new(Field::new(name, data_type, false));
         let mut fields: Vec<FieldRef> = vec![field(KEY_GROUP_COLUMN, DataType::UInt16)];
         fields.extend(key_fields.iter().cloned());
-        fields.extend(["rows", "life"].map(|name| field(name, DataType::Int64)));
+        fields.extend([field("rows", DataType::Int64), life_field()]);
         let mut aggregates = Aggregates::new(&node.aggregates, input, node.input_updating, Items::Stored)?;
         for call in 0..node.aggregates.len() {
             let state = aggregates.state_fields(call);
@@ -51,7 +51,7 @@ impl GroupLayout {
         Ok(GroupLayout {
             keys: node.keys.clone(),
             codec: KeyCodec::new(&key_fields)?,
-            item_schemas: item_schemas(&key_fields, &mut aggregates),
+            item_schemas: item_schemas(&mut aggregates),
             key_fields,
             calls: node.aggregates.clone(),
             state_widths,

@@ -9,7 +9,8 @@ use thalweg_state::{SlotId, StateDelta, StatePart};
 
 use super::groups::Groups;
 use super::layout::GroupLayout;
-use crate::item_slots::{ItemGroups, ItemSlots};
+use crate::item_slots::{ItemGroups, ItemSlots, Life, life_column, lives_of, new_life, pieces_of_keys};
+use crate::key_codec::KeyCodec;
 use crate::key_groups;
 use crate::merged_slot::{MergedSlot, Part};
 use crate::running::{Aggregates, GroupRows, RESULT_BYTES};
@@ -189,15 +190,17 @@ impl GroupTable {
     /// Writes what changed since the last snapshot. Epochs must grow from one to the next.
     pub(super) fn snapshot(&mut self, layout: &GroupLayout, epoch: Epoch, delta: &mut StateDelta) -> Result<()> {
         let dirty = self.groups.dirty();
-        for group in dirty.iter().filter_map(|key| self.groups.find(key)).collect::<Vec<_>>() {
-            if self.groups.life(group) == 0 {
-                self.groups.set_life(group, epoch.0 as i64);
+        for key in &dirty {
+            if let Some(group) = self.groups.find(key).filter(|group| self.groups.life(*group) == 0) {
+                self.groups.set_life(group, new_life(key, epoch));
             }
         }
         self.aggregates.resize(self.groups.capacity());
         if let Some(part) = self.slot.due(self.groups.len(), dirty.len(), delta) {
             let keys = if part == Part::Whole { self.groups.keys() } else { dirty };
-            self.slot.put(part, self.state_batch(layout, &keys)?, delta);
+            let pieces = pieces_of_keys(&keys, self.aggregates.largest_results());
+            let batches = pieces.into_iter().map(|keys| self.state_batch(layout, keys)).collect::<Result<_>>()?;
+            self.slot.put(part, batches, delta);
         }
         let groups = KeyedGroups { groups: &self.groups, layout };
         self.item_slots.snapshot(&layout.item_schemas, &mut self.aggregates, &groups, delta)?;
@@ -212,7 +215,7 @@ impl GroupTable {
         let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt16Array::from(key_groups(&key_columns, keys.len())?))];
         columns.extend(key_columns);
         columns.push(Arc::new(Int64Array::from_iter_values(groups.iter().map(|group| self.groups.rows(*group)))));
-        columns.push(Arc::new(Int64Array::from_iter_values(groups.iter().map(|group| self.groups.life(*group)))));
+        columns.push(life_column(groups.iter().map(|group| self.groups.life(*group)))?);
         for call in 0..layout.state_widths.len() {
             columns.extend(self.aggregates.state(call, &groups)?);
         }
@@ -230,24 +233,22 @@ impl GroupTable {
         }
         self.groups.mark_stored();
         self.aggregates.resize(self.groups.capacity());
-        let groups = KeyedGroups { groups: &self.groups, layout };
-        for part in items {
-            self.item_slots.restore(&layout.item_schemas, &mut self.aggregates, &groups, &layout.codec, part)?;
-        }
-        Ok(())
+        self.item_slots.restore(&layout.item_schemas, &mut self.aggregates, &self.groups.lives(), &items)
     }
 
     fn restore_groups(&mut self, layout: &GroupLayout, state: &RecordBatch) -> Result<()> {
         layout.check_state(state)?;
         let (keys, rest) = state.columns()[1..].split_at(layout.keys.len());
         let encoded = layout.codec.encode(keys, state.num_rows())?;
-        let [counts, lives] = [0, 1].map(|column| rest[column].as_primitive::<Int64Type>().values());
+        let (counts, lives) = (rest[0].as_primitive::<Int64Type>().values(), lives_of(&rest[1]));
         let mut groups = vec![];
         for (row, (count, life)) in counts.iter().zip(lives).enumerate() {
             groups.push(if *count > 0 {
                 let group = self.groups.find_or_add(encoded.key(row));
                 self.groups.set_rows(group, *count);
-                self.groups.set_life(group, *life);
+                self.groups.set_life(group, life);
+                // What is restored is what the store has: see the caller.
+                self.groups.mark_dirty(group);
                 Some(group)
             } else {
                 if let Some(group) = self.groups.find(encoded.key(row)) {
@@ -312,15 +313,15 @@ impl ItemGroups for KeyedGroups<'_> {
         self.numbers(self.groups.dirty())
     }
 
-    fn life(&self, group: usize) -> i64 {
+    fn life(&self, group: usize) -> Life {
         self.groups.life(group)
     }
 
-    fn key_columns(&self, groups: &[usize]) -> Result<Vec<ArrayRef>> {
-        self.layout.codec.decode(&self.groups.keys_of(groups))
+    fn key(&self, group: usize) -> &Arc<[u8]> {
+        self.groups.key(group).expect("items are of groups that are there")
     }
 
-    fn find(&self, key: &[u8], life: i64) -> Option<usize> {
-        self.groups.find(key).filter(|group| self.groups.life(*group) == life)
+    fn codec(&self) -> &KeyCodec {
+        &self.layout.codec
     }
 }

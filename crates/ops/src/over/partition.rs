@@ -7,6 +7,7 @@ use thalweg_plan::Frame;
 
 use super::call::{Calls, Passing};
 use crate::arrangement::RowId;
+use crate::item_slots::Life;
 
 /// A row that waits for the watermark.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,8 +29,7 @@ pub(super) struct Partition {
     pub(super) key: Arc<[u8]>,
     /// Tells the partitions apart that had this key one after the other.
     pub(super) birth: i64,
-    /// The epoch of the first snapshot that held it; 0 before that.
-    pub(super) life: i64,
+    pub(super) life: Life,
     /// Rows that have passed.
     pub(super) rows: i64,
     /// The time of the last row that passed; `i64::MIN`: none.

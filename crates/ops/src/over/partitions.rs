@@ -11,17 +11,18 @@ use thalweg_state::{KEY_GROUP_COLUMN, SlotId, StateDelta, StatePart};
 use super::call::Calls;
 use super::partition::{Cleanup, Partition};
 use crate::eval::value_text;
-use crate::item_slots::{ItemGroups, ItemSlots, item_schemas};
+use crate::item_slots::{ItemGroups, ItemSlots, Life, item_schemas, life_column, life_field, lives_of, new_life};
 use crate::key_codec::{EncodedKeys, KeyCodec};
 use crate::key_groups;
 use crate::merged_slot::{MergedSlot, Part};
 
 const SLOT: &str = "partitions";
 /// Numbers of a partition in its state, between its keys and the accumulators' states.
-const NUMBERS: [&str; 6] = ["birth", "rows", "last_time", "split_time", "cleared_time", "life"];
-/// The columns between keys and accumulators: the numbers, the cleanups, whether the partition is gone.
+const NUMBERS: [&str; 5] = ["birth", "rows", "last_time", "split_time", "cleared_time"];
+/// The columns between keys and accumulators: the numbers, the cleanups, the life, whether the partition is gone.
 const CLEANUPS: usize = NUMBERS.len();
-const IS_GONE: usize = CLEANUPS + 1;
+const LIFE: usize = CLEANUPS + 1;
+const IS_GONE: usize = LIFE + 1;
 
 pub(super) struct Partitions {
     codec: KeyCodec,
@@ -54,6 +55,7 @@ impl Partitions {
         fields.extend(NUMBERS.map(|name| field(name, DataType::Int64)));
         let item = Arc::new(Field::new_list_field(DataType::Int64, true));
         fields.push(field("cleanups", DataType::List(item)));
+        fields.push(life_field());
         fields.push(field("is_gone", DataType::Boolean));
         let mut stored_calls = vec![];
         for number in (0..stored.len()).filter(|number| stored[*number]) {
@@ -61,7 +63,7 @@ impl Partitions {
             stored_calls.push((number, states.len()));
             fields.extend(states.into_iter().map(Arc::new));
         }
-        let item_schemas = if has_items { item_schemas(&key_fields, &mut calls.aggregates) } else { vec![] };
+        let item_schemas = if has_items { item_schemas(&mut calls.aggregates) } else { vec![] };
         Ok(Partitions {
             codec: KeyCodec::new(&key_fields)?,
             key_fields,
@@ -195,7 +197,7 @@ impl Partitions {
     pub(super) fn snapshot(&mut self, calls: &mut Calls, epoch: Epoch, delta: &mut StateDelta) -> Result<()> {
         for number in &self.dirty {
             if let Some(partition) = self.partitions[*number].as_mut().filter(|partition| partition.life == 0) {
-                partition.life = epoch.0 as i64;
+                partition.life = new_life(&partition.key, epoch);
             }
         }
         let (live, changed) = (self.len(), self.dirty.len() + self.gone.len());
@@ -204,7 +206,7 @@ impl Partitions {
                 Part::Whole => self.state_batch(&self.all(), &[], calls)?,
                 Part::Changes => self.state_batch(&self.changed(), &self.gone, calls)?,
             };
-            self.slot.put(part, rows, delta);
+            self.slot.put(part, vec![rows], delta);
         }
         let mut item_slots = std::mem::take(&mut self.item_slots);
         item_slots.snapshot(&self.item_schemas, &mut calls.aggregates, self, delta)?;
@@ -225,12 +227,11 @@ impl Partitions {
         columns.extend(key_columns);
         let births = live().map(|partition| partition.birth).chain(gone.iter().map(|(_, birth)| *birth));
         columns.push(Arc::new(Int64Array::from_iter_values(births)));
-        let numbers_of: [fn(&Partition) -> i64; 5] = [
+        let numbers_of: [fn(&Partition) -> i64; 4] = [
             |partition| partition.rows,
             |partition| partition.last_time,
             |partition| partition.split_time,
             |partition| partition.cleared_time,
-            |partition| partition.life,
         ];
         for number in numbers_of {
             columns.push(Arc::new(Int64Array::from_iter_values(live().map(number).chain(gone.iter().map(|_| 0)))));
@@ -241,6 +242,7 @@ impl Partitions {
         };
         let cleanups = live().map(flat).chain(gone.iter().map(|_| vec![])).map(Some);
         columns.push(Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(cleanups)));
+        columns.push(life_column(live().map(|partition| partition.life).chain(gone.iter().map(|_| 0)))?);
         columns.push(Arc::new(BooleanArray::from_iter((0..rows).map(|row| Some(row >= numbers.len())))));
         let groups: Vec<usize> = numbers.iter().copied().chain(gone.iter().map(|_| 0)).collect();
         for (number, _) in &self.stored_calls {
@@ -279,9 +281,8 @@ impl Partitions {
             self.current.extend(numbers.last().map(|youngest| (key.clone(), *youngest)));
         }
         let mut item_slots = std::mem::take(&mut self.item_slots);
-        for part in items {
-            item_slots.restore(&self.item_schemas, &mut calls.aggregates, self, &self.codec, part)?;
-        }
+        let lives = self.numbers().map(|number| (self.get(number).life, number)).collect();
+        item_slots.restore(&self.item_schemas, &mut calls.aggregates, &lives, &items)?;
         self.item_slots = item_slots;
         Ok(of_key)
     }
@@ -295,6 +296,7 @@ impl Partitions {
         let (keys, rest) = batch.columns()[1..].split_at(self.key_fields.len());
         let encoded = self.codec.encode(keys, batch.num_rows())?;
         let (values, states) = rest.split_at(IS_GONE + 1);
+        let lives = lives_of(&values[LIFE]);
         let value = |column: usize, row: usize| values[column].as_primitive::<Int64Type>().value(row);
         let mut groups = vec![];
         for row in 0..batch.num_rows() {
@@ -311,7 +313,7 @@ impl Partitions {
             let partition = self.get_mut(number);
             (partition.rows, partition.last_time) = (value(1, row), value(2, row));
             (partition.split_time, partition.cleared_time) = (value(3, row), value(4, row));
-            partition.life = value(5, row);
+            partition.life = lives[row];
             let cleanups = values[CLEANUPS].as_list::<i32>().value(row);
             let flat = cleanups.as_primitive::<Int64Type>().values();
             partition.cleanups = flat.chunks_exact(2).map(|pair| Cleanup { time: pair[0], at: pair[1] }).collect();
@@ -345,15 +347,15 @@ impl ItemGroups for Partitions {
         changed
     }
 
-    fn life(&self, group: usize) -> i64 {
+    fn life(&self, group: usize) -> Life {
         self.get(group).life
     }
 
-    fn key_columns(&self, groups: &[usize]) -> Result<Vec<ArrayRef>> {
-        self.codec.decode(&groups.iter().map(|group| self.get(*group).key.clone()).collect::<Vec<_>>())
+    fn key(&self, group: usize) -> &Arc<[u8]> {
+        &self.get(group).key
     }
 
-    fn find(&self, key: &[u8], life: i64) -> Option<usize> {
-        self.current.get(key).copied().filter(|number| self.get(*number).life == life)
+    fn codec(&self) -> &KeyCodec {
+        &self.codec
     }
 }

@@ -3,7 +3,7 @@
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{Field, SchemaRef};
-use thalweg_core::Result;
+use thalweg_core::{Error, Result};
 use thalweg_plan::{AggregateCall, AggregateFunction};
 
 use super::items::StoredItems;
@@ -23,7 +23,6 @@ pub(crate) struct Aggregates {
 
 /// Calls that look at the values of one column.
 struct DistinctCalls {
-    argument: usize,
     calls: Vec<usize>,
     values: ValueSets,
 }
@@ -71,7 +70,7 @@ impl Aggregates {
         let distinct = shared.into_iter().map(|(argument, numbers)| {
             let names = numbers.iter().map(|number| CallName::new(&calls[*number], input)).collect();
             let values = ValueSets::new(input.field(argument).data_type(), names, updating)?;
-            Ok(DistinctCalls { argument, calls: numbers, values })
+            Ok(DistinctCalls { calls: numbers, values })
         });
         Ok(Aggregates { distinct: distinct.collect::<Result<_>>()?, calls: calls.to_vec(), accumulators, places })
     }
@@ -151,7 +150,7 @@ impl Aggregates {
         }
         let mut steps: Vec<Vec<ValueSteps>> = vec![];
         for distinct in &mut self.distinct {
-            steps.push(distinct.take_in(&self.calls, rows, &filters)?);
+            steps.push(distinct.take_in(&self.calls, rows, &arguments, &filters)?);
         }
         let mut outcomes = Vec::with_capacity(self.calls.len());
         for (call, accumulator) in self.accumulators.iter_mut().enumerate() {
@@ -213,16 +212,18 @@ impl DistinctCalls {
         &mut self,
         calls: &[AggregateCall],
         rows: &GroupRows<'_>,
+        arguments: &[Option<ArrayRef>],
         filters: &[Option<NullBuffer>],
     ) -> Result<Vec<ValueSteps>> {
-        let argument = (rows.column)(self.argument)?;
+        let argument = self.calls.first().and_then(|call| arguments[*call].as_ref());
+        let argument = argument.ok_or_else(|| Error::internal("DISTINCT has no argument"))?;
         let present = argument.logical_nulls();
         let selection = |call: &usize| {
             let takes_nulls = calls[*call].function == AggregateFunction::ArrayAgg;
             NullBuffer::union(present.as_ref().filter(|_| !takes_nulls), filters[*call].as_ref())
         };
         self.values.take_in(&ValueRows {
-            argument: &argument,
+            argument,
             selections: self.calls.iter().map(selection).collect(),
             weights: rows.weights,
             groups: rows.groups,

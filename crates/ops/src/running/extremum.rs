@@ -5,52 +5,52 @@ use std::collections::BTreeMap;
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, Field};
 use arrow::row::Rows;
+use hashbrown::HashSet;
 use thalweg_core::{Error, Result};
 
 use super::items::{GroupItems, Item};
 use super::values::EncodedValues;
 use super::{Fold, Items, Problem, ValueCodec};
 
-/// So many changes more than values are borne without a look at them.
-const CHANGES: usize = 256;
-
 /// How often a group holds each value, in order of the values.
 #[derive(Default)]
 pub(super) struct Counts {
     counts: BTreeMap<Box<[u8]>, Count>,
-    /// Values whose counts changed since the last snapshot, some perhaps twice; noted only where they are stored.
-    changed: Vec<Box<[u8]>>,
+    /// Values whose counts are not as the store has them, those that are gone among them; noted only where they are stored.
+    changed: HashSet<Box<[u8]>>,
 }
 
 struct Count {
     count: i64,
     is_changed: bool,
+    is_stored: bool,
 }
 
 impl Counts {
     /// Adds `weight` to the count of `value`, which goes when nothing is left.
     pub(super) fn add(&mut self, value: &[u8], weight: i64, items: Items) -> Result<(), Problem> {
-        let (count, is_noted) = match self.counts.get_mut(value) {
-            Some(known) => {
-                known.count = known.count.checked_add(weight).ok_or(Problem::Overflow)?;
-                (known.count, std::mem::replace(&mut known.is_changed, true))
+        let Some(known) = self.counts.get_mut(value) else {
+            if weight <= 0 {
+                return Err(Problem::NotThere);
             }
-            None if weight > 0 => {
-                self.counts.insert(value.into(), Count { count: weight, is_changed: true });
-                (weight, false)
+            // A value that went and comes again is one that the store has.
+            let is_stored = self.changed.contains(value);
+            self.counts.insert(value.into(), Count { count: weight, is_changed: true, is_stored });
+            if items == Items::Stored && !is_stored {
+                self.changed.insert(value.into());
             }
-            None => return Err(Problem::NotThere),
+            return Ok(());
         };
+        known.count = known.count.checked_add(weight).ok_or(Problem::Overflow)?;
+        let (count, is_stored) = (known.count, known.is_stored);
+        if !std::mem::replace(&mut known.is_changed, true) && items == Items::Stored {
+            self.changed.insert(value.into());
+        }
         // Of a value that is there less often than it is taken back, what is there goes.
         if count <= 0 {
             self.counts.remove(value);
-        }
-        if items == Items::Stored && !is_noted {
-            self.changed.push(value.into());
-            // Values that come and go again and again are noted again and again.
-            if self.changed.len() > 2 * self.counts.len() + CHANGES {
-                self.changed.sort_unstable();
-                self.changed.dedup();
+            if !is_stored && items == Items::Stored {
+                self.changed.remove(value);
             }
         }
         if count < 0 { Err(Problem::NotThere) } else { Ok(()) }
@@ -70,7 +70,7 @@ impl Counts {
 
     /// About what the counts hold: asked for at each checkpoint, it must not look at every value.
     pub(super) fn size_bytes(&self) -> usize {
-        self.counts.len() * 72 + self.first().map_or(0, |value| value.len() * self.counts.len())
+        self.counts.len() * 72 + self.changed.capacity() * 24 + self.first().map_or(0, |value| value.len() * self.counts.len())
     }
 }
 
@@ -84,12 +84,11 @@ impl GroupItems for Counts {
     }
 
     fn take_changes(&mut self, items: &mut Vec<Item>) {
-        let mut changed = std::mem::take(&mut self.changed);
+        let mut changed: Vec<Box<[u8]>> = self.changed.drain().collect();
         changed.sort_unstable();
-        changed.dedup();
         items.extend(changed.into_iter().map(|value| {
             let number = self.counts.get_mut(&value).map_or(0, |count| {
-                count.is_changed = false;
+                (count.is_changed, count.is_stored) = (false, true);
                 count.count
             });
             Item { value: Some(value), number, is_gone: number == 0 }
@@ -99,7 +98,7 @@ impl GroupItems for Counts {
     fn take_all(&mut self, items: &mut Vec<Item>) {
         self.changed.clear();
         items.extend(self.counts.iter_mut().map(|(value, count)| {
-            count.is_changed = false;
+            (count.is_changed, count.is_stored) = (false, true);
             Item { value: Some(value.clone()), number: count.count, is_gone: false }
         }));
     }
@@ -109,7 +108,7 @@ impl GroupItems for Counts {
         if item.is_gone {
             self.counts.remove(&value);
         } else {
-            self.counts.insert(value, Count { count: item.number, is_changed: false });
+            self.counts.insert(value, Count { count: item.number, is_changed: false, is_stored: true });
         }
     }
 }

@@ -8,7 +8,10 @@ use thalweg_core::Result;
 
 use super::ValueCodec;
 
-/// Rows about items, with the group of each.
+/// Bytes of values that are written together.
+pub(super) const ITEM_BYTES: usize = if cfg!(test) { 64 } else { 64 << 20 };
+
+/// Rows about items, with the group of each; large ones are cut into several.
 #[derive(Default)]
 pub(crate) struct ItemRows {
     pub(crate) groups: Vec<usize>,
@@ -28,10 +31,10 @@ pub(crate) trait StoredItems {
 
     /// The items of `groups`, which are all that changed, that came, changed or went since the last call of this or
     /// [`StoredItems::all_items`].
-    fn changed_items(&mut self, groups: &[usize]) -> Result<ItemRows>;
+    fn changed_items(&mut self, groups: &[usize]) -> Result<Vec<ItemRows>>;
 
     /// All items of `groups`, which are all there are.
-    fn all_items(&mut self, groups: &[usize]) -> Result<ItemRows>;
+    fn all_items(&mut self, groups: &[usize]) -> Result<Vec<ItemRows>>;
 
     /// Takes in stored rows, in the order in which they were written; rows without a group are left out.
     fn restore_items(&mut self, groups: &[Option<usize>], columns: &[ArrayRef]) -> Result<()>;

@@ -5,7 +5,7 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::Field;
 use thalweg_core::{Error, Result};
 
-use super::items::{self, GroupItems, Item, ItemRows, StoredItems};
+use super::items::{self, GroupItems, ITEM_BYTES, Item, ItemRows, StoredItems};
 use super::{CallName, CallRows, Problem, RunningAccumulator, ValueCodec};
 
 /// What an aggregate function does to the state of one group.
@@ -204,18 +204,27 @@ impl<F: Fold> RunningAccumulator for PerGroup<F> {
 
 impl<F: Fold> PerGroup<F> {
     /// Rows of the items that `give` gives of each group.
-    fn item_rows(&mut self, groups: &[usize], give: impl Fn(&mut dyn GroupItems, &mut Vec<Item>)) -> Result<ItemRows> {
-        let (mut items, mut rows) = (vec![], ItemRows::default());
+    fn item_rows(&mut self, groups: &[usize], give: impl Fn(&mut dyn GroupItems, &mut Vec<Item>)) -> Result<Vec<ItemRows>> {
+        let Some(codec) = self.fold.item_codec() else { return Ok(vec![]) };
+        let (mut pieces, mut items, mut groups_of_items, mut bytes) = (vec![], vec![], vec![], 0);
+        let mut given = vec![];
         for group in groups {
             if let Some(state) = self.fold.items(&mut self.states[*group]) {
-                give(state, &mut items);
+                give(state, &mut given);
             }
-            rows.groups.resize(items.len(), *group);
+            for item in given.drain(..) {
+                bytes += item.value.as_ref().map_or(0, |value| value.len());
+                if bytes > ITEM_BYTES && !items.is_empty() {
+                    let groups = std::mem::take(&mut groups_of_items);
+                    pieces.push(ItemRows { groups, columns: items::write_items(codec, &std::mem::take(&mut items))? });
+                    bytes = 0;
+                }
+                items.push(item);
+                groups_of_items.push(*group);
+            }
         }
-        if let Some(codec) = self.fold.item_codec() {
-            rows.columns = items::write_items(codec, &items)?;
-        }
-        Ok(rows)
+        pieces.push(ItemRows { groups: groups_of_items, columns: items::write_items(codec, &items)? });
+        Ok(pieces)
     }
 }
 
@@ -233,11 +242,11 @@ impl<F: Fold> StoredItems for PerGroup<F> {
         groups.iter().map(&mut count).sum()
     }
 
-    fn changed_items(&mut self, groups: &[usize]) -> Result<ItemRows> {
+    fn changed_items(&mut self, groups: &[usize]) -> Result<Vec<ItemRows>> {
         self.item_rows(groups, |state, items| state.take_changes(items))
     }
 
-    fn all_items(&mut self, groups: &[usize]) -> Result<ItemRows> {
+    fn all_items(&mut self, groups: &[usize]) -> Result<Vec<ItemRows>> {
         self.item_rows(groups, |state, items| state.take_all(items))
     }
 

@@ -15,7 +15,7 @@ use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{DataType, Field, Int64Type};
 use thalweg_core::Result;
 
-use super::items::{ItemRows, StoredItems};
+use super::items::{ITEM_BYTES, ItemRows, StoredItems};
 use super::{CallName, Problem, ValueCodec};
 use entries::{Entries, Owner};
 
@@ -238,17 +238,33 @@ impl ValueSets {
     }
 
     /// Rows of entries, which from now on are as the store has them.
-    fn write(&mut self, numbers: &[usize]) -> Result<ItemRows> {
-        let groups = numbers.iter().map(|number| self.entries.get(*number).owner.group as usize).collect();
-        let mut columns = vec![self.codec.decode(numbers.iter().map(|number| Some(self.entries.value(*number))))?];
-        for position in 0..self.entries.width() {
-            let counts = numbers.iter().map(|number| self.entries.counts(*number)[position]);
-            columns.push(Arc::new(Int64Array::from_iter_values(counts)));
+    fn write(&mut self, numbers: &[usize]) -> Result<Vec<ItemRows>> {
+        let mut pieces = vec![];
+        let mut rest = numbers;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let is_room = |number: &&usize| {
+                bytes += self.entries.value(**number).len();
+                bytes <= ITEM_BYTES
+            };
+            let (piece, others) = rest.split_at(rest.iter().take_while(is_room).count().max(1));
+            pieces.push(self.rows(piece)?);
+            rest = others;
         }
         for number in numbers {
             let is_stored = self.is_live(*number);
             let entry = self.entries.get_mut(*number);
             (entry.is_changed, entry.is_stored) = (false, is_stored);
+        }
+        Ok(pieces)
+    }
+
+    fn rows(&self, numbers: &[usize]) -> Result<ItemRows> {
+        let groups = numbers.iter().map(|number| self.entries.get(*number).owner.group as usize).collect();
+        let mut columns = vec![self.codec.decode(numbers.iter().map(|number| Some(self.entries.value(*number))))?];
+        for position in 0..self.entries.width() {
+            let counts = numbers.iter().map(|number| self.entries.counts(*number)[position]);
+            columns.push(Arc::new(Int64Array::from_iter_values(counts)));
         }
         Ok(ItemRows { groups, columns })
     }
@@ -269,7 +285,7 @@ impl StoredItems for ValueSets {
         self.changed.len()
     }
 
-    fn changed_items(&mut self, _groups: &[usize]) -> Result<ItemRows> {
+    fn changed_items(&mut self, _groups: &[usize]) -> Result<Vec<ItemRows>> {
         let changed = std::mem::take(&mut self.changed).into_iter().map(|number| number as usize);
         // What came and went between two snapshots is nobody's business.
         let is_told = |number: &usize| self.is_live(*number) || self.is_of_group(*number) && self.entries.get(*number).is_stored;
@@ -278,7 +294,7 @@ impl StoredItems for ValueSets {
         self.write(&told)
     }
 
-    fn all_items(&mut self, _groups: &[usize]) -> Result<ItemRows> {
+    fn all_items(&mut self, _groups: &[usize]) -> Result<Vec<ItemRows>> {
         self.changed.clear();
         for number in 0..self.entries.len() {
             let entry = self.entries.get_mut(number);
