@@ -442,3 +442,20 @@ fn results_much_larger_than_their_rows_are_made_in_parts() {
     // A thousand results, half a MiB each on average, twice: none of the arrays behind the batches holds them all.
     assert!(out.batches.iter().all(|batch| batch.column(0).get_array_memory_size() < 4 * RESULT_BYTES));
 }
+
+#[test]
+fn a_long_key_is_stored_once() {
+    let distinct = AggregateCall { distinct: true, ..call(Count, Some(1), DataType::Int64) };
+    let mut count = operator(&[2], &[distinct], false);
+    let row = |value: i64| ((None, Some(value), Some("k".repeat(1 << 20)), None), 1);
+    for values in (0..40).collect::<Vec<i64>>().chunks(10) {
+        let rows: Vec<(Row, i64)> = values.iter().map(|value| row(*value)).collect();
+        count.on_batch(0, batch(&rows), &mut Output::default()).unwrap();
+    }
+    let delta = count.snapshot(Epoch(1)).unwrap();
+    let bytes = delta.changes.iter().map(|(_, change)| match change {
+        SlotChange::Replace(rows) | SlotChange::Merge(rows) => rows.get_array_memory_size(),
+        SlotChange::Drop => 0,
+    });
+    assert!(bytes.sum::<usize>() < 4 << 20);
+}

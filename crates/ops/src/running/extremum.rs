@@ -235,3 +235,36 @@ impl Fold for BestOfMany {
 pub(super) fn bind(codec: &ValueCodec, argument: Option<&ArrayRef>) -> Result<Rows> {
     codec.encode(argument.ok_or_else(|| Error::internal("an aggregate gets no argument"))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changes(counts: &mut Counts) -> Vec<(u8, i64, bool)> {
+        let mut items = vec![];
+        counts.take_changes(&mut items);
+        items.into_iter().map(|item| (item.value.unwrap()[0], item.number, item.is_gone)).collect()
+    }
+
+    #[test]
+    fn what_came_and_went_between_snapshots_is_not_noted() {
+        let mut counts = Counts::default();
+        let add = |counts: &mut Counts, value: u8, weight| {
+            assert!(counts.add(&[value], weight, Items::Stored).is_ok());
+        };
+        add(&mut counts, 1, 2);
+        for value in 2..200 {
+            add(&mut counts, value, 1);
+            add(&mut counts, value, -1);
+            assert_eq!(counts.changed_count(), 1);
+        }
+        assert_eq!(changes(&mut counts), [(1, 2, false)]);
+        add(&mut counts, 1, -2);
+        assert_eq!(counts.changed_count(), 1);
+        add(&mut counts, 1, 1);
+        add(&mut counts, 1, -1);
+        assert_eq!(changes(&mut counts), [(1, 0, true)]);
+        add(&mut counts, 1, 1);
+        assert_eq!(changes(&mut counts), [(1, 1, false)]);
+    }
+}
