@@ -10,11 +10,12 @@ use thalweg_core::{ErrorKind, LaneId, RowKind};
 use thalweg_plan::AggregateCall;
 use thalweg_plan::AggregateFunction::{self, ArrayAgg, Avg, Collect, Count, FirstValue, LastValue, ListAgg, Max, Min, Sum};
 
-use thalweg_state::{SlotChange, SlotId};
+use thalweg_state::SlotChange;
 
 use super::*;
 use crate::partition_by_lane;
 use crate::running::RESULT_BYTES;
+use crate::test_lanes::Store;
 
 /// `(key, value, word, filter)`
 type Row = (Option<f64>, Option<i64>, Option<String>, Option<bool>);
@@ -171,39 +172,6 @@ fn apply(table: &mut Vec<Vec<String>>, batches: &[Batch]) {
                 (weight, at) => panic!("weight {weight} for {values:?} at {at:?}"),
             }
         }
-    }
-}
-
-/// What a store gives back: of each slot the last Replace and the Merges behind it.
-#[derive(Default)]
-struct Store {
-    slots: BTreeMap<SlotId, Vec<RecordBatch>>,
-}
-
-impl Store {
-    fn apply(&mut self, delta: StateDelta) {
-        for (slot, change) in delta.changes {
-            match change {
-                SlotChange::Replace(rows) => drop(self.slots.insert(slot, vec![rows])),
-                SlotChange::Merge(rows) => self.slots.get_mut(&slot).unwrap().push(rows),
-                SlotChange::Drop => assert!(self.slots.remove(&slot).is_some()),
-            }
-        }
-    }
-
-    /// The rows of the key groups that lane `lane` of `lanes` owns.
-    fn parts(&self, lane: u32, lanes: u32) -> Vec<StatePart> {
-        let own = |rows: &RecordBatch| {
-            let groups = rows.column(0).as_primitive::<arrow::datatypes::UInt16Type>();
-            let own: BooleanArray =
-                groups.values().iter().map(|group| Some(thalweg_core::lane_of_key_group(*group, lanes) == lane)).collect();
-            arrow::compute::filter_record_batch(rows, &own).unwrap()
-        };
-        let part = |(slot, batches): (&SlotId, &Vec<RecordBatch>)| StatePart {
-            slot: slot.clone(),
-            batches: batches.iter().map(own).collect(),
-        };
-        self.slots.iter().map(part).collect()
     }
 }
 

@@ -2,12 +2,13 @@ use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use thalweg_core::{LaneId, key_groups_of_lane};
 use thalweg_plan::{
-    Deduplicate, Frame, GroupAggregate, Keep, Node, NodeKind, OperatorId, Over, OverOrder, Properties, RankFunction, RankRange,
-    SetKind, SetOperation, SortKey, StateLifetime, TopN,
+    AggregateCall, AggregateFunction, Deduplicate, Frame, GroupAggregate, Keep, Node, NodeKind, OperatorId, Over, OverCall,
+    OverOrder, Properties, RankFunction, RankRange, SetKind, SetOperation, SortKey, StateLifetime, TopN,
 };
 use thalweg_state::SlotChange;
 
 use super::*;
+use crate::test_lanes::Store;
 use crate::{OperatorContext, build};
 
 const TTL_MS: i64 = 100;
@@ -180,5 +181,53 @@ fn times_of_change_are_restored() {
         assert_eq!(after.metrics().state_rows, before.metrics().state_rows);
         after.on_time(1_100).unwrap();
         assert_eq!(after.metrics().state_rows, 0, "{}", kind.name());
+    }
+}
+
+/// COUNT(DISTINCT v) by k, and the same over all rows of k so far.
+fn distinct_counts() -> Vec<(NodeKind, usize)> {
+    let output = Arc::new(Field::new("n", DataType::Int64, false));
+    let count = AggregateCall {
+        function: AggregateFunction::Count,
+        argument: Some(1),
+        filter: None,
+        distinct: true,
+        separator: None,
+        output,
+    };
+    let group = GroupAggregate { keys: vec![0], aggregates: vec![count.clone()], input_updating: false, window_time: None };
+    let over = Over {
+        partition: vec![0],
+        order: OverOrder::Arrival,
+        frame: Frame::Rows { preceding: None },
+        calls: vec![OverCall::Aggregate(count)],
+        input_updating: false,
+        in_turn: None,
+    };
+    vec![(NodeKind::GroupAggregate(group), 2), (NodeKind::Over(over), 3)]
+}
+
+#[test]
+fn values_of_a_forgotten_key_do_not_come_back() {
+    for (kind, output) in distinct_counts() {
+        let mut store = Store::default();
+        let mut before = operator(&kind, output);
+        let count = |rows: Vec<(Vec<i64>, i64)>| rows.last().and_then(|(row, _)| row.last().copied());
+        let many: Vec<(i64, i64, i64)> = (0..20).map(|value| (1 + value % 5, value, 1)).collect();
+        feed(before.as_mut(), &many);
+        before.on_time(1_000).unwrap();
+        store.apply(before.snapshot(Epoch(1)).unwrap());
+        // All others live on.
+        feed(before.as_mut(), &many.iter().copied().filter(|row| row.0 != 1).collect::<Vec<_>>());
+        before.on_time(1_100).unwrap();
+        assert_eq!(count(feed(before.as_mut(), &[(1, 0, 1)])), Some(1), "{}", kind.name());
+        before.on_time(1_100).unwrap();
+        store.apply(before.snapshot(Epoch(2)).unwrap());
+        let mut after = operator(&kind, output);
+        after.restore(store.parts(0, 1)).unwrap();
+        for operator in [&mut before, &mut after] {
+            assert_eq!(count(feed(operator.as_mut(), &[(1, 5, 1)])), Some(2), "{}", kind.name());
+            assert_eq!(count(feed(operator.as_mut(), &[(2, 30, 1)])), Some(5), "{}", kind.name());
+        }
     }
 }
