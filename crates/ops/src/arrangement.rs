@@ -326,6 +326,12 @@ impl Arrangement {
         self.chunks.iter().map(Chunk::size_bytes).sum::<usize>() + self.by_key.size_bytes() + rows
     }
 
+    /// Bytes that a row takes on average, of those that are in memory.
+    pub(crate) fn row_bytes(&self) -> usize {
+        let rows: usize = self.chunks.iter().map(Chunk::len).sum();
+        self.chunks.iter().map(Chunk::size_bytes).sum::<usize>() / rows.max(1)
+    }
+
     fn push_chunk(&mut self, rows: RecordBatch, weights: Vec<i64>) {
         if rows.num_rows() == 0 {
             return;

@@ -2,7 +2,7 @@
 //!
 //! In front of deduplications and of Top-N below windows: which rows they show for a while, and take back before or after the
 //! windows have closed, depends on the order of their input. Output comes with the watermark that lets the rows pass, in front of
-//! it, each change with the watermark of the row that caused it.
+//! it, each change with the watermark of the row that caused it, batch by batch (`Operator::resume`).
 //!
 //! State: the operator's own, the rows that wait, and the watermark.
 
@@ -19,6 +19,8 @@ pub(crate) struct InTurnOperator {
     inner: Box<dyn Operator>,
     turns: Turns,
     watermark: StoredWatermark,
+    /// The watermark, and its port, whose rows are not all through yet.
+    passing: Option<(usize, EventTime)>,
 }
 
 impl InTurnOperator {
@@ -33,7 +35,22 @@ impl InTurnOperator {
         context: &OperatorContext,
     ) -> Result<Self> {
         let turns = Turns::new("waiting", in_turn, input, keys)?;
-        Ok(InTurnOperator { inner, turns, watermark: StoredWatermark::new(context.key_groups.clone()) })
+        Ok(InTurnOperator { inner, turns, watermark: StoredWatermark::new(context.key_groups.clone()), passing: None })
+    }
+
+    /// Lets the next rows pass, or the watermark behind the last of them; returns whether there was anything to pass.
+    fn advance(&mut self, out: &mut Output) -> Result<bool> {
+        let Some((port, watermark)) = self.passing else {
+            return Ok(false);
+        };
+        if let Some(batch) = self.turns.passed_by(watermark)? {
+            self.inner.on_batch(port, batch, out)?;
+            return Ok(true);
+        }
+        self.passing = None;
+        self.watermark.advance(watermark);
+        self.inner.on_watermark(port, watermark, out)?;
+        Ok(true)
     }
 }
 
@@ -43,15 +60,13 @@ impl Operator for InTurnOperator {
     }
 
     fn resume(&mut self, out: &mut Output) -> Result<bool> {
-        self.inner.resume(out)
+        Ok(self.inner.resume(out)? || self.advance(out)?)
     }
 
     fn on_watermark(&mut self, port: usize, watermark: EventTime, out: &mut Output) -> Result<()> {
-        if let Some(batch) = self.turns.passed_by(watermark)? {
-            self.inner.on_batch(port, batch, out)?;
-        }
-        self.watermark.advance(watermark);
-        self.inner.on_watermark(port, watermark, out)
+        self.passing = Some((port, watermark));
+        self.advance(out)?;
+        Ok(())
     }
 
     fn on_end(&mut self, port: usize, out: &mut Output) -> Result<()> {
@@ -71,6 +86,7 @@ impl Operator for InTurnOperator {
     }
 
     fn snapshot(&mut self, epoch: Epoch) -> Result<StateDelta> {
+        assert!(self.passing.is_none(), "what a watermark lets pass is taken before a snapshot");
         let mut delta = self.inner.snapshot(epoch)?;
         self.turns.snapshot(&mut delta)?;
         self.watermark.snapshot(&mut delta)?;

@@ -165,7 +165,7 @@ impl Operator for SessionOperator {
     }
 
     fn on_watermark(&mut self, _port: usize, watermark: EventTime, out: &mut Output) -> Result<()> {
-        if let Some(pending) = &mut self.pending
+        while let Some(pending) = &mut self.pending
             && let Some(batch) = pending.passed_by(watermark)?
         {
             self.place(batch)?;

@@ -7,9 +7,12 @@
 //!
 //! A row that carries no watermark was sent when the watermark reached its event time: it came behind the instant before.
 //!
+//! The rows whose turn comes are handed out in batches, cut between watermarks where their order is not that of arrival. All are
+//! asked for before anything else happens.
+//!
 //! State: an [`Arrangement`] with the input's columns, `came_behind: Int64` (the watermark) and `is_taken_back: Boolean`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
@@ -22,13 +25,20 @@ use thalweg_state::{StateDelta, StatePart};
 use crate::arrangement::{Arrangement, RowId};
 use crate::changes::repeated;
 use crate::event_times::event_times;
-use crate::key_codec::KeyCodec;
+use crate::key_codec::{EncodedKeys, KeyCodec};
 use crate::running::canonical_floats;
+
+/// Rows that are handed out at once, at most.
+const ROWS_AT_ONCE: usize = 8_192;
+/// Bytes that are handed out at once, about.
+const BYTES_AT_ONCE: usize = 16 << 20;
 
 pub(crate) struct Turns {
     rows: Arrangement,
     /// By the watermark behind which they came; in order of arrival.
-    waiting: BTreeMap<i64, Vec<RowId>>,
+    waiting: BTreeMap<i64, VecDeque<RowId>>,
+    /// The rest of the rows of one watermark that are too many to be handed out at once, in order.
+    in_order: VecDeque<RowId>,
     time_column: usize,
     time_name: String,
     order: Option<TurnOrder>,
@@ -60,6 +70,7 @@ impl Turns {
         Ok(Turns {
             rows: Arrangement::unindexed(name, &Arc::new(Schema::new(fields)), keys)?,
             waiting: BTreeMap::new(),
+            in_order: VecDeque::new(),
             time_column: in_turn.time_column,
             time_name: input.field(in_turn.time_column).name().clone(),
             order,
@@ -83,7 +94,7 @@ impl Turns {
         let came_behind: Vec<i64> = own.into_iter().map(|own| own.max(watermark.0)).collect();
         let is_taken_back: BooleanArray = (0..batch.num_rows()).map(|row| Some(batch.weight(row) < 0)).collect();
         for (id, came_behind) in (self.rows.next_id()..).zip(&came_behind) {
-            self.waiting.entry(*came_behind).or_default().push(id);
+            self.waiting.entry(*came_behind).or_default().push_back(id);
         }
         let mut columns = batch.rows.columns().to_vec();
         columns.push(Arc::new(Int64Array::from(came_behind)));
@@ -94,24 +105,23 @@ impl Turns {
         self.rows.tidy()
     }
 
-    /// The rows whose turn has come with `watermark`, in order, each with the watermark behind which it came; they wait no longer.
+    /// The next rows whose turn has come with `watermark`, in order, each with the watermark behind which it came; they wait no
+    /// longer. `None` when there are no more.
     pub(crate) fn passed_by(&mut self, watermark: EventTime) -> Result<Option<Batch>> {
-        let rest = match watermark {
-            EventTime::MAX => BTreeMap::new(),
-            _ => self.waiting.split_off(&watermark.0),
-        };
-        let passed = std::mem::replace(&mut self.waiting, rest);
-        let ids: Vec<Option<RowId>> = passed.into_values().flatten().map(Some).collect();
+        let limit = (BYTES_AT_ONCE / self.rows.row_bytes().max(1)).clamp(1, ROWS_AT_ONCE);
+        let (ids, is_in_order) = self.next(watermark, limit)?;
         if ids.is_empty() {
             return Ok(None);
         }
         let width = self.input.fields().len();
-        let columns = self.rows.gather(&ids, &(0..width + 2).collect::<Vec<_>>())?;
-        let mut rows = RecordBatch::try_new(self.rows.schema().clone(), columns)?;
-        if let Some(order) = &self.order {
-            rows = order.sorted(&rows)?;
+        let mut rows = self.stored(&ids)?;
+        if let (Some(order), false) = (&self.order, is_in_order) {
+            let turns = order.turns(&rows)?;
+            let mut places: Vec<u32> = (0_u32..).take(ids.len()).collect();
+            places.sort_by(|one, other| turns.key(*one as usize).cmp(turns.key(*other as usize)));
+            rows = take_record_batch(&rows, &UInt32Array::from(places))?;
         }
-        ids.into_iter().flatten().for_each(|id| self.rows.remove(id, &[]));
+        ids.into_iter().for_each(|id| self.rows.remove(id, &[]));
         self.rows.tidy()?;
 
         let is_taken_back = rows.column(width + 1).as_boolean();
@@ -120,6 +130,53 @@ impl Turns {
         let row_watermarks = Some(rows.column(width).as_primitive::<Int64Type>().clone());
         let rows = RecordBatch::try_new(self.input.clone(), rows.columns()[..width].to_vec())?;
         Ok(Some(Batch { weights, row_watermarks, ..Batch::append(rows) }))
+    }
+
+    /// The next rows whose turn has come, about `limit`, and whether they are in order.
+    fn next(&mut self, watermark: EventTime, limit: usize) -> Result<(Vec<RowId>, bool)> {
+        if !self.in_order.is_empty() {
+            return Ok((self.in_order.drain(..limit.min(self.in_order.len())).collect(), true));
+        }
+        let mut ids = vec![];
+        while let Some(mut group) = self.waiting.first_entry()
+            && (watermark == EventTime::MAX || *group.key() < watermark.0)
+            && ids.len() < limit
+        {
+            let room = limit - ids.len();
+            if group.get().len() <= room {
+                ids.extend(group.remove());
+            } else if self.order.is_none() {
+                ids.extend(group.get_mut().drain(..room));
+            } else if ids.is_empty() {
+                let group = group.remove();
+                self.in_order = self.sorted(group, limit)?;
+                return self.next(watermark, limit);
+            } else {
+                break;
+            }
+        }
+        Ok((ids, self.order.is_none()))
+    }
+
+    /// Rows by their turns; `limit` of them are looked at together.
+    fn sorted(&self, mut ids: VecDeque<RowId>, limit: usize) -> Result<VecDeque<RowId>> {
+        let Some(order) = &self.order else {
+            return Ok(ids);
+        };
+        let mut turns: Vec<(Box<[u8]>, RowId)> = Vec::with_capacity(ids.len());
+        for ids in ids.make_contiguous().chunks(limit) {
+            let encoded = order.turns(&self.stored(ids)?)?;
+            turns.extend(ids.iter().enumerate().map(|(row, id)| (encoded.key(row).into(), *id)));
+        }
+        turns.sort();
+        Ok(turns.into_iter().map(|(_, id)| id).collect())
+    }
+
+    /// Rows as they are stored.
+    fn stored(&self, ids: &[RowId]) -> Result<RecordBatch> {
+        let ids: Vec<Option<RowId>> = ids.iter().map(|id| Some(*id)).collect();
+        let columns = self.rows.gather(&ids, &(0..self.rows.schema().fields().len()).collect::<Vec<_>>())?;
+        Ok(RecordBatch::try_new(self.rows.schema().clone(), columns)?)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -143,7 +200,7 @@ impl Turns {
         for (rows, ids) in self.rows.live_chunks()? {
             let came_behind = rows.column(self.input.fields().len()).as_primitive::<Int64Type>();
             for (id, came_behind) in ids.into_iter().zip(came_behind.values()) {
-                self.waiting.entry(*came_behind).or_default().push(id);
+                self.waiting.entry(*came_behind).or_default().push_back(id);
             }
         }
         Ok(others)
@@ -155,11 +212,12 @@ impl Turns {
 }
 
 impl TurnOrder {
-    fn sorted(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+    /// Of stored rows: what comes first is smaller.
+    fn turns(&self, rows: &RecordBatch) -> Result<EncodedKeys> {
         let columns: Vec<ArrayRef> = self.columns.iter().map(|column| canonical_floats(rows.column(*column))).collect();
-        let turns = self.codec.encode(&columns, rows.num_rows())?;
-        let mut order: Vec<u32> = (0_u32..).take(rows.num_rows()).collect();
-        order.sort_by(|one, other| turns.key(*one as usize).cmp(turns.key(*other as usize)));
-        Ok(take_record_batch(rows, &UInt32Array::from(order))?)
+        self.codec.encode(&columns, rows.num_rows())
     }
 }
+
+#[cfg(test)]
+mod tests;
