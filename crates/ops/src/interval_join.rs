@@ -12,10 +12,12 @@
 //! depends neither on how rows are cut into batches nor on which input is read faster. See [`side::Stamp`].
 //!
 //! Watermark: held back by the longest wait, `max(-lower, upper)`, and 1 ms, so that no row comes out behind it but for those of
-//! late rows, which carry their own. Thus both times stay time attributes.
+//! late rows, which carry their own. Thus both times stay time attributes. Where the planner wants it every row carries one
+//! (`IntervalJoin::stamps_rows`): of two rows the greater of their own; of a padded row the one that leaves it without a match; each
+//! held back as far.
 //!
 //! State: the rows of both inputs in slots of time, `left/<slot>-<number>` and `right/<slot>-<number>`, each row with the watermark
-//! at which it came if it was late; a mark notes that a row of an outer side needs no padding any more. A slot is dropped whole
+//! at which it came if it was late or all rows are stamped; a mark notes that a row of an outer side needs no padding any more. A slot is dropped whole
 //! when the watermark has passed all that its rows could match. And the watermark.
 //!
 //! Source of the semantics: Flink 2.3, cases join-interval; its clean-up interval is 0, the default.
@@ -80,14 +82,14 @@ struct Match {
 struct Pairs {
     own: Vec<u32>,
     other: Vec<Option<Place>>,
-    late_at: Vec<Option<i64>>,
+    came_at: Vec<Option<i64>>,
 }
 
 impl Pairs {
-    fn push(&mut self, own: u32, other: Option<Place>, late_at: Option<i64>) {
+    fn push(&mut self, own: u32, other: Option<Place>, came_at: Option<i64>) {
         self.own.push(own);
         self.other.push(other);
-        self.late_at.push(late_at);
+        self.came_at.push(came_at);
     }
 }
 
@@ -107,6 +109,7 @@ impl IntervalJoinOperator {
             time_column,
             reach_ms,
             span_ms: reaches[0].saturating_add(reaches[1]),
+            stamps_rows: node.stamps_rows,
             is_outer,
             keys,
         };
@@ -155,8 +158,8 @@ impl IntervalJoinOperator {
             while let Some(found) = matches.next_if(|found| found.row as usize == row) {
                 pending.has_match = true;
                 self.sides[1 - pending.port].on_match(found.other, found.stamp.until());
-                let late_at = pending.entered.stamps[row].late_at.max(found.stamp.late_at);
-                pairs.push(found.row, Some(found.other), late_at);
+                let came_at = pending.entered.stamps[row].own.max(found.stamp.own);
+                pairs.push(found.row, Some(found.other), came_at);
             }
             if row < pending.row {
                 let has_match = std::mem::take(&mut pending.has_match);
@@ -164,7 +167,7 @@ impl IntervalJoinOperator {
                 let own = &mut self.sides[pending.port];
                 match pending.entered.places[row] {
                     Some(place) if has_match => own.on_match(place, stamp.until()),
-                    None if own.layout.is_outer && !has_match => pairs.push(row as u32, None, stamp.late_at),
+                    None if own.layout.is_outer && !has_match => pairs.push(row as u32, None, stamp.own),
                     _ => {}
                 }
             }
@@ -188,13 +191,13 @@ impl IntervalJoinOperator {
         let places: Vec<Option<Place>> = candidates.iter().map(|(_, place)| Some(*place)).collect();
         let columns = other.rows.gather(&places, &[other.layout.time_column, other.width])?;
         let times = milliseconds(&columns[0])?;
-        let late_at = columns[1].as_primitive::<Int64Type>();
+        let came_at = columns[1].as_primitive::<Int64Type>();
         let mut matches = vec![];
         for (at, (row, place)) in candidates.iter().enumerate() {
             let (time, other_time) = (pending.entered.times.value(*row as usize), times.value(at));
             let is_near = time.saturating_sub(other.layout.reach_ms) <= other_time
                 && other_time <= time.saturating_add(own.layout.reach_ms);
-            let stamp = other.stamp(other_time, late_at.is_valid(at).then(|| late_at.value(at)));
+            let stamp = other.stamp(other_time, came_at.is_valid(at).then(|| came_at.value(at)));
             if is_near && pending.entered.stamps[*row as usize].meets(&stamp) {
                 matches.push(Match { row: *row, other: *place, stamp });
             }
@@ -221,15 +224,16 @@ impl IntervalJoinOperator {
         let other_side = &self.sides[1 - pending.port];
         let other = other_side.rows.gather(&pairs.other, &(0..other_side.width).collect::<Vec<_>>())?;
         let columns = if pending.port == LEFT { [own, other].concat() } else { [other, own].concat() };
-        self.send(columns, &pairs.late_at, out)
+        self.send(columns, &pairs.came_at, out)
     }
 
-    fn send(&self, columns: Vec<ArrayRef>, late_at: &[Option<i64>], out: &mut Output) -> Result<()> {
-        let options = RecordBatchOptions::new().with_row_count(Some(late_at.len()));
+    /// `came_at` are the watermarks behind which the rows come, `None` for rows that are in time and carry none.
+    fn send(&self, columns: Vec<ArrayRef>, came_at: &[Option<i64>], out: &mut Output) -> Result<()> {
+        let options = RecordBatchOptions::new().with_row_count(Some(came_at.len()));
         let rows = RecordBatch::try_new_with_options(self.output_schema.clone(), columns, &options)?;
-        let own = |late_at: &Option<i64>| late_at.map_or(i64::MIN, |watermark| self.held_back(EventTime(watermark)).0);
-        let is_any_late = late_at.iter().any(Option::is_some);
-        let row_watermarks = is_any_late.then(|| Int64Array::from_iter_values(late_at.iter().map(own)));
+        let own = |came_at: &Option<i64>| came_at.map_or(i64::MIN, |watermark| self.held_back(EventTime(watermark)).0);
+        let is_any_stamped = came_at.iter().any(Option::is_some);
+        let row_watermarks = is_any_stamped.then(|| Int64Array::from_iter_values(came_at.iter().map(own)));
         let batch = Batch { row_watermarks, ..Batch::append(rows) };
         for offset in (0..batch.num_rows()).step_by(self.batch_rows) {
             out.push(batch.slice(offset, self.batch_rows.min(batch.num_rows() - offset)));
@@ -246,16 +250,17 @@ impl IntervalJoinOperator {
             }
             let width = self.sides[port].width;
             let ids: Vec<Option<Place>> = places.iter().map(|place| Some(*place)).collect();
-            let mut own = self.sides[port].rows.gather(&ids, &(0..=width).collect::<Vec<_>>())?;
-            let late_at: Vec<Option<i64>> = match own.pop() {
-                Some(column) => column.as_primitive::<Int64Type>().iter().collect(),
-                None => vec![],
-            };
+            let side = &self.sides[port];
+            let mut own = side.rows.gather(&ids, &(0..=width).collect::<Vec<_>>())?;
+            let came_at = own.pop().ok_or_else(|| Error::internal("a row has no column for its watermark"))?;
+            let times = milliseconds(&own[side.layout.time_column])?;
+            let stamps = came_at.as_primitive::<Int64Type>().iter().zip(times.values());
+            let came_at: Vec<Option<i64>> = stamps.map(|(own, time)| side.unmatched_at(&side.stamp(*time, own))).collect();
             let other_schema = &self.sides[1 - port].stored_schema;
             let other = other_schema.fields()[..self.sides[1 - port].width].iter();
             let other: Vec<ArrayRef> = other.map(|field| new_null_array(field.data_type(), ids.len())).collect();
             let columns = if port == LEFT { [own, other].concat() } else { [other, own].concat() };
-            self.send(columns, &late_at, out)?;
+            self.send(columns, &came_at, out)?;
         }
     }
 

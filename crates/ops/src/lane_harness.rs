@@ -147,6 +147,12 @@ impl Partition {
         before
     }
 
+    /// A batch with rows of these times, each with its watermark.
+    pub(crate) fn stamped_batch(&mut self, rows: RecordBatch, times: &[i64]) -> Batch {
+        let before = Int64Array::from_iter_values(times.iter().map(|time| self.pass(*time)));
+        Batch { row_watermarks: Some(before), ..Batch::append(rows) }
+    }
+
     /// A batch with rows of these times, with row watermarks where there must be some.
     pub(crate) fn batch(&mut self, rows: RecordBatch, times: &[i64]) -> Batch {
         let before: Vec<i64> = times.iter().map(|time| self.pass(*time)).collect();

@@ -10,7 +10,8 @@
 //!
 //! Late rows: each row is judged by its own watermark, if it has one, or by the operator's where that is ahead. An unbounded
 //! frame drops what is at or behind it. A bounded one drops only what is at or before the last time that its partition has let
-//! pass; other late rows are kept and wait for the next watermark. Dropped rows are counted.
+//! pass; other late rows are kept and wait for the next watermark. Dropped rows are counted. Where the planner wants it rows carry
+//! the watermark before the one that lets them pass (`Over::stamps_rows`): in time order for rows in time, later for late ones.
 //!
 //! Forgetting: as in Flink each row that comes makes a partition of a RANGE of `d` milliseconds last until the watermark is one and
 //! a half `d` behind it, unless it lasts for `d` already. Then the partition is forgotten, its last time too, and a late row that
@@ -63,6 +64,7 @@ pub(crate) struct OverOperator {
     time_column: Option<usize>,
     time_name: String,
     frame: Frame,
+    stamps_rows: bool,
     calls: Calls,
     /// How far back a frame reaches whose partition is forgotten behind it.
     forgets_ms: Option<i64>,
@@ -105,6 +107,11 @@ pub(crate) fn create(node: &Over, input: &SchemaRef, output: SchemaRef, context:
     }
 }
 
+/// The instants before others.
+fn before(instants: &Int64Array) -> Int64Array {
+    Int64Array::from_iter_values(instants.values().iter().map(|instant| instant.saturating_sub(1)))
+}
+
 fn is_aggregate(call: &OverCall) -> bool {
     matches!(call, OverCall::Aggregate(_))
 }
@@ -128,6 +135,7 @@ impl OverOperator {
             time_column,
             time_name: time_column.map(|column| input.field(column).name().clone()).unwrap_or_default(),
             frame: node.frame,
+            stamps_rows: node.stamps_rows,
             forgets_ms: match node.frame {
                 Frame::Range { preceding_ms } if node.calls.iter().all(is_aggregate) => preceding_ms,
                 _ => None,
@@ -249,9 +257,12 @@ impl OverOperator {
         for start in (0..passing.ids.len()).step_by(limit) {
             let range = start..passing.ids.len().min(start + limit);
             let ids: Vec<Option<RowId>> = passing.ids[range.clone()].iter().map(|id| Some(*id)).collect();
-            let mut columns = self.rows.gather(&ids, &(0..self.width).collect::<Vec<_>>())?;
+            let mut columns = self.rows.gather(&ids, &(0..=self.width).collect::<Vec<_>>())?;
+            let passes_at = columns.pop().ok_or_else(|| Error::internal("a row has no watermark that lets it pass"))?;
+            let row_watermarks = self.stamps_rows.then(|| before(passes_at.as_primitive()));
             columns.extend(self.calls.columns(&self.rows, passing, &results, range)?);
-            out.push(Batch::append(RecordBatch::try_new(self.output_schema.clone(), columns)?));
+            let rows = RecordBatch::try_new(self.output_schema.clone(), columns)?;
+            out.push(Batch { row_watermarks, ..Batch::append(rows) });
         }
         Ok(())
     }

@@ -12,7 +12,8 @@
 //!
 //! Late rows: none is dropped. A late left row waits for the watermark that its own partition had made when it came, and takes its
 //! place in the output there. It finds its version if that was still valid at that watermark: older ones may have been dropped.
-//! Its own watermark travels with it. A late version counts from when it comes.
+//! Its own watermark travels with it. A late version counts from when it comes. Where the planner wants it every row carries a
+//! watermark (`TemporalJoin::stamps_rows`): its own, or the instant before its time, when it is let out.
 //!
 //! State: left rows that wait, each with the watermark at which it came, `left-<number>`; versions, each with whether it is a
 //! deletion, `right-<number>`. Of a key's versions those before the newest one that the watermark has reached are dropped, and
@@ -51,11 +52,11 @@ pub(crate) struct TemporalJoinOperator {
     left_width: usize,
     /// The left columns, then the watermark at which a row came.
     left_stored: SchemaRef,
-    /// Keys whose null matches nothing.
     /// Left rows by the watermark that lets them out.
     waiting: BTreeSet<(i64, RowId)>,
     versions: Versions,
     condition: Option<PairCondition>,
+    stamps_rows: bool,
     output_schema: SchemaRef,
     batch_rows: usize,
     ports: [EventTime; 2],
@@ -89,6 +90,7 @@ impl TemporalJoinOperator {
             waiting: BTreeSet::new(),
             versions: Versions::new(right, &right_keys, node.right_time)?,
             condition: node.condition.as_ref().map(|condition| PairCondition::new(condition, left, right)).transpose()?,
+            stamps_rows: node.stamps_rows,
             output_schema: output,
             batch_rows: context.batch_rows.max(1),
             ports: [EventTime::MIN; 2],
@@ -155,9 +157,14 @@ impl TemporalJoinOperator {
         }
 
         let shown: BooleanArray = versions.iter().map(|version| Some(self.is_left || version.is_some())).collect();
-        // Rows at, behind or 1 ms ahead of the watermark at which they came carry it on.
-        let is_near = |row: usize| came_at.value(row) > i64::MIN && times.value(row).saturating_sub(1) <= came_at.value(row);
-        let row_watermarks = (0..ids.len()).any(is_near).then(|| came_at.clone());
+        let just_before = |row: usize| times.value(row).saturating_sub(1);
+        let row_watermarks = if self.stamps_rows {
+            Some(Int64Array::from_iter_values((0..ids.len()).map(|row| came_at.value(row).max(just_before(row)))))
+        } else {
+            // Rows at, behind or 1 ms ahead of the watermark at which they came carry it on.
+            let is_near = |row: usize| came_at.value(row) > i64::MIN && just_before(row) <= came_at.value(row);
+            (0..ids.len()).any(is_near).then(|| came_at.clone())
+        };
         left.extend(self.versions.gather(&versions)?);
         let options = RecordBatchOptions::new().with_row_count(Some(ids.len()));
         // Rows that are not shown have nulls where the output may have none.

@@ -2,8 +2,8 @@
 //!
 //! A row waits until the operator's watermark has passed the one behind which it came: then no other row of that one can come any
 //! more. Rows take their turns by that watermark. Of rows of the same watermark, where all come straight from the source, the
-//! first to arrive is the first. Elsewhere their order of arrival says nothing: they go by event time, rows that are added before
-//! rows that are taken back, and by their columns from left to right.
+//! first to arrive is the first; of several partitions that is the one that is read first. Elsewhere their order of arrival says
+//! nothing: they go by event time, rows that are added before rows that are taken back, and by their columns from left to right.
 //!
 //! A row that carries no watermark was sent when the watermark reached its event time: it came behind the instant before.
 //!

@@ -86,6 +86,9 @@ pub struct IntervalJoin {
     pub lower_ms: i64,
     pub upper_ms: i64,
     pub condition: Option<Expr>,
+    /// Whether all rows carry the watermark behind which they came, as those of a [`Watermark`](crate::Watermark) that stamps
+    /// them: of two rows that match the greater one's. It is no part of a node's identity.
+    pub stamps_rows: bool,
 }
 
 /// A join of rows of the same window: all pairs come when the watermark reaches `window_end - 1 ms`. Append-only; rows of windows
@@ -122,6 +125,9 @@ pub struct TemporalJoin {
     pub left_time: usize,
     pub right_time: usize,
     pub condition: Option<Expr>,
+    /// Whether all rows carry a watermark: that which the left row came behind, but not less than the one before it was let out.
+    /// It is no part of a node's identity.
+    pub stamps_rows: bool,
 }
 
 /// Each left row with the rows that a table outside holds for its key when the row comes by. INNER or LEFT. Keeps no state.

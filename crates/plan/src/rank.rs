@@ -64,8 +64,8 @@ pub struct TopN {
 }
 
 /// Input rows wait until the watermark has passed the one behind which they came, and come in an order that does not depend on
-/// lanes. For operators whose changes windows see: there it counts which rows are shown for a while. It is no part of a node's
-/// identity: windows and others share a node.
+/// lanes; of rows by arrival in several partitions it depends on which is read first. For operators whose changes windows see:
+/// there it counts which rows are shown for a while. It is no part of a node's identity: windows and others share a node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct InTurn {
     /// The event time of the input.
@@ -119,6 +119,9 @@ pub struct Over {
     pub input_updating: bool,
     /// Only for [`OverOrder::Columns`].
     pub in_turn: Option<InTurn>,
+    /// Only for [`OverOrder::EventTime`]: whether all rows carry a watermark, the one behind which they came or, if that is greater,
+    /// the one before they were let out. It is no part of a node's identity.
+    pub stamps_rows: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -62,14 +62,22 @@ pub fn regular(bench: &Bench) -> Result<()> {
 
 pub fn by_time(bench: &Bench) -> Result<()> {
     let kind = JoinKind::Inner;
-    let interval =
-        IntervalJoin { kind, keys: keys(), left_time: AT, right_time: AT, lower_ms: -1_000, upper_ms: 1_000, condition: None };
+    let interval = IntervalJoin {
+        kind,
+        keys: keys(),
+        left_time: AT,
+        right_time: AT,
+        lower_ms: -1_000,
+        upper_ms: 1_000,
+        condition: None,
+        stamps_rows: false,
+    };
     let keyed = |row: u64| on_port(row % 2, row, scattered(row / 2) % 10_000);
     bench.run(case("interval join, +-1 s, 10,000 keys", kind, Columns::Plain, NodeKind::IntervalJoin(interval)), keyed)?;
     let window = WindowBounds { start: WINDOW_START, end: WINDOW_START + 1, time: WINDOW_START + 2 };
     let join = WindowJoin { kind, keys: keys(), left_window: window, right_window: window, condition: None };
     bench.run(case("window join, 10 s, 10,000 keys", kind, Columns::Windowed, NodeKind::WindowJoin(join)), keyed)?;
-    let temporal = TemporalJoin { kind, keys: keys(), left_time: AT, right_time: AT, condition: None };
+    let temporal = TemporalJoin { kind, keys: keys(), left_time: AT, right_time: AT, condition: None, stamps_rows: false };
     bench.run(case("temporal join, 1 of 10 rows a version", kind, Columns::Plain, NodeKind::TemporalJoin(temporal)), |row| {
         on_port(u64::from(row % 10 == 0), row, scattered(row / 10) % 10_000)
     })

@@ -102,7 +102,7 @@ pub fn over(bench: &Bench) -> Result<()> {
             .into();
         let results: Vec<FieldRef> = calls.iter().map(|call| call.output().clone()).collect();
         let output = joined(&schema(Columns::Plain), &results);
-        let over = Over { partition: vec![KEY], order, frame, calls, input_updating, in_turn: None };
+        let over = Over { partition: vec![KEY], order, frame, calls, input_updating, in_turn: None, stamps_rows: false };
         Case::new(name, NodeKind::Over(over), Columns::Plain, 1, output)
     };
     let small = |row: u64| Row { number: row % 1_000, ..keyed(row) };

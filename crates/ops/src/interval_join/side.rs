@@ -26,6 +26,8 @@ pub(super) struct SideLayout {
     pub(super) reach_ms: i64,
     /// How far the times are apart that match a row.
     pub(super) span_ms: i64,
+    /// Whether all rows keep the watermark at which they came.
+    pub(super) stamps_rows: bool,
     /// Whether rows without a match come out, padded.
     pub(super) is_outer: bool,
     /// The key columns, and whether a null matches a null there.
@@ -35,7 +37,7 @@ pub(super) struct SideLayout {
 pub(super) struct Side {
     pub(super) layout: SideLayout,
     pub(super) rows: TimeBuckets,
-    /// Number of the input's columns; behind them stands when the row came, if it was late.
+    /// Number of the input's columns; behind them stands when the row came, if it was late or all rows are stamped.
     pub(super) width: usize,
     pub(super) stored_schema: SchemaRef,
     time_name: String,
@@ -54,7 +56,9 @@ pub(super) struct Stamp {
     /// The watermark of its partition when it came; for a row that is not late it is enough that it was smaller than its time.
     came_at: i64,
     /// `came_at`, if the row was late.
-    pub(super) late_at: Option<i64>,
+    late_at: Option<i64>,
+    /// The watermark of its partition when it came, if it was late or all rows are stamped.
+    pub(super) own: Option<i64>,
 }
 
 impl Stamp {
@@ -87,6 +91,7 @@ pub(super) struct Entered {
 impl Side {
     pub(super) fn new(layout: SideLayout, input: &SchemaRef) -> Result<Self> {
         let mut fields: Vec<_> = input.fields().iter().cloned().collect();
+        // Under the name that it has in older checkpoints, where only late rows have it.
         fields.push(Arc::new(Field::new("late_at", DataType::Int64, true)));
         let stored_schema: SchemaRef = Arc::new(Schema::new(fields));
         let keys: Vec<usize> = layout.keys.iter().map(|(column, _)| *column).collect();
@@ -111,9 +116,21 @@ impl Side {
         self.layout.keys.iter().map(|(column, _)| canonical_floats(rows.column(*column))).collect()
     }
 
-    pub(super) fn stamp(&self, time: i64, late_at: Option<i64>) -> Stamp {
-        let came_at = late_at.unwrap_or(time.saturating_sub(1));
-        Stamp { limit: time.saturating_add(self.layout.reach_ms), came_at, late_at }
+    /// `own` is the watermark of the row's partition when it came, if that is known.
+    pub(super) fn stamp(&self, time: i64, own: Option<i64>) -> Stamp {
+        let just_before = time.saturating_sub(1);
+        let late_at = own.filter(|own| time <= *own && *own > i64::MIN);
+        Stamp {
+            limit: time.saturating_add(self.layout.reach_ms),
+            came_at: late_at.unwrap_or(just_before),
+            late_at,
+            own: if self.layout.stamps_rows { own.or(Some(just_before)) } else { late_at },
+        }
+    }
+
+    /// The watermark that a row carries which was kept and has no match: the one that leaves it so, or its own.
+    pub(super) fn unmatched_at(&self, stamp: &Stamp) -> Option<i64> {
+        if self.layout.stamps_rows { stamp.own.max(Some(stamp.limit)) } else { stamp.own }
     }
 
     /// Keeps the rows that rows still to come may match. `watermark` is the operator's.
@@ -123,15 +140,20 @@ impl Side {
         let times = event_times(batch.column(self.layout.time_column), &self.time_name)?;
         let strict: Vec<usize> = self.layout.keys.iter().filter(|(_, nulls)| !nulls).map(|(column, _)| *column).collect();
         let mut entered = Entered { times, stamps: vec![], can_match: vec![], places: vec![None; batch.num_rows()] };
-        let (mut kept, mut late_at, mut buckets) = (vec![], vec![], vec![]);
+        let (mut kept, mut came_at, mut buckets) = (vec![], vec![], vec![]);
         for row in 0..batch.num_rows() {
             let time = entered.times.value(row);
-            let own = batch.row_watermarks.as_ref().map_or(i64::MIN, |watermarks| watermarks.value(row)).max(watermark.0);
-            let stamp = self.stamp(time, (time <= own && own > i64::MIN).then_some(own));
+            let own = match &batch.row_watermarks {
+                Some(own) => own.value(row),
+                // It was sent when the watermark reached its time.
+                None if self.layout.stamps_rows => time.saturating_sub(1),
+                None => i64::MIN,
+            };
+            let stamp = self.stamp(time, Some(own.max(watermark.0)));
             let can_match = !is_empty && strict.iter().all(|column| !batch.column(*column).is_null(row));
             if can_match && !is_past(watermark, stamp.until()) {
                 kept.push(row as u32);
-                late_at.push(stamp.late_at);
+                came_at.push(stamp.own);
                 buckets.push(self.bucket(time));
             }
             entered.stamps.push(stamp);
@@ -145,7 +167,7 @@ impl Side {
             false => take_record_batch(&batch.rows, &UInt32Array::from(kept.clone()))?,
         };
         let mut columns = own.columns().to_vec();
-        columns.push(Arc::new(Int64Array::from(late_at)));
+        columns.push(Arc::new(Int64Array::from(came_at)));
         let places = self.rows.add(&RecordBatch::try_new(self.stored_schema.clone(), columns)?, &buckets)?;
         for (row, place) in kept.into_iter().zip(places) {
             entered.places[row as usize] = Some(place);
@@ -196,9 +218,9 @@ impl Side {
         self.rows.restore(parts)?;
         for (rows, places) in self.rows.rows()? {
             let times = event_times(rows.column(self.layout.time_column), &self.time_name)?;
-            let late_at = rows.column(self.width).as_primitive::<Int64Type>();
+            let came_at = rows.column(self.width).as_primitive::<Int64Type>();
             for (row, place) in places.into_iter().enumerate() {
-                let stamp = self.stamp(times.value(row), late_at.is_valid(row).then(|| late_at.value(row)));
+                let stamp = self.stamp(times.value(row), came_at.is_valid(row).then(|| came_at.value(row)));
                 self.wait(place, stamp.until(), self.rows.is_marked(place));
             }
         }

@@ -32,6 +32,7 @@ struct Shape {
     delays_ms: [i64; 2],
     has_key: bool,
     has_condition: bool,
+    stamps_rows: bool,
 }
 
 fn input() -> SchemaRef {
@@ -60,6 +61,7 @@ fn join(shape: Shape) -> Lanes {
         lower_ms: shape.lower_ms,
         upper_ms: shape.upper_ms,
         condition: shape.has_condition.then_some(condition),
+        stamps_rows: shape.stamps_rows,
     };
     let keys = if shape.has_key { vec![2] } else { vec![] };
     Lanes::new(NodeKind::IntervalJoin(node), output(), vec![input(), input()], vec![keys.clone(), keys])
@@ -70,10 +72,14 @@ fn run(shape: Shape, rows: &[Row]) -> Lanes {
     let mut partitions = shape.delays_ms.map(Partition::new);
     let mut waiting: [Vec<Values>; 2] = [vec![], vec![]];
     let mut counts = [0, 0];
-    fn flush(lanes: &mut Lanes, port: usize, waiting: &mut [Vec<Values>; 2], partitions: &mut [Partition; 2]) {
+    fn flush(lanes: &mut Lanes, port: usize, waiting: &mut [Vec<Values>; 2], partitions: &mut [Partition; 2], is_stamped: bool) {
         let rows = std::mem::take(&mut waiting[port]);
         let times: Vec<i64> = rows.iter().map(|row| row[1].unwrap()).collect();
-        let batch = partitions[port].batch(rows_of(&input(), &rows), &times);
+        let rows = rows_of(&input(), &rows);
+        let batch = match is_stamped {
+            true => partitions[port].stamped_batch(rows, &times),
+            false => partitions[port].batch(rows, &times),
+        };
         lanes.batch(port, &batch);
     }
     for row in rows {
@@ -81,27 +87,29 @@ fn run(shape: Shape, rows: &[Row]) -> Lanes {
         counts[row.port] += 1;
         match row.then {
             Then::Nothing => {}
-            Then::Cut => flush(&mut lanes, row.port, &mut waiting, &mut partitions),
+            Then::Cut => flush(&mut lanes, row.port, &mut waiting, &mut partitions, shape.stamps_rows),
             Then::Watermark => {
-                flush(&mut lanes, row.port, &mut waiting, &mut partitions);
+                flush(&mut lanes, row.port, &mut waiting, &mut partitions, shape.stamps_rows);
                 lanes.watermark(row.port, EventTime(partitions[row.port].watermark));
             }
             Then::Restart(count) => lanes.restart(count),
         }
     }
     for port in [1, 0] {
-        flush(&mut lanes, port, &mut waiting, &mut partitions);
+        flush(&mut lanes, port, &mut waiting, &mut partitions, shape.stamps_rows);
     }
     lanes.finish();
     lanes
 }
 
-/// The rows that come out, in no order, and the ids of rows that are late, by side.
-fn naive(shape: Shape, rows: &[Row]) -> (Vec<Values>, [HashSet<i64>; 2]) {
+/// The rows that come out, in no order, each with the watermark that it carries where all do; and the ids of rows that are late,
+/// by side.
+fn naive(shape: Shape, rows: &[Row]) -> (Vec<(Values, i64)>, [HashSet<i64>; 2]) {
     struct Known {
         id: i64,
         row: Row,
         came_at: i64,
+        own: i64,
     }
     let mut late = [HashSet::new(), HashSet::new()];
     let mut sides: [Vec<Known>; 2] = [vec![], vec![]];
@@ -113,10 +121,19 @@ fn naive(shape: Shape, rows: &[Row]) -> (Vec<Values>, [HashSet<i64>; 2]) {
             late[row.port].insert(id);
         }
         let came_at = if row.time <= own { own } else { row.time - 1 };
-        sides[row.port].push(Known { id, row: *row, came_at });
+        sides[row.port].push(Known { id, row: *row, came_at, own });
     }
     let values = |known: &Known| vec![Some(known.id), Some(known.row.time), known.row.key, Some(known.row.value)];
     let nulls = || vec![None; 4];
+    let held_back = |own: i64| match own {
+        i64::MIN => own,
+        own => own - (-shape.lower_ms).max(shape.upper_ms) - 1,
+    };
+    // A row that can match nothing comes out at once, others when the watermark has passed the last time that could match.
+    let unmatched_at = |known: &Known, reach: i64| {
+        let can_match = !shape.has_key || known.row.key.is_some();
+        held_back(if can_match { known.own.max(known.row.time + reach) } else { known.own })
+    };
     let [left, right] = sides;
     let mut found = vec![];
     let mut matched = [HashSet::new(), HashSet::new()];
@@ -133,17 +150,19 @@ fn naive(shape: Shape, rows: &[Row]) -> (Vec<Values>, [HashSet<i64>; 2]) {
                 std::cmp::Ordering::Equal => l.came_at <= l_limit.max(r_limit),
             };
             if is_near && same_key && passes && is_there {
-                found.push([values(l), values(r)].concat());
+                found.push(([values(l), values(r)].concat(), held_back(l.own.max(r.own))));
                 matched[0].insert(l.id);
                 matched[1].insert(r.id);
             }
         }
     }
     if shape.kind.keeps_left() {
-        found.extend(left.iter().filter(|l| !matched[0].contains(&l.id)).map(|l| [values(l), nulls()].concat()));
+        let unmatched = left.iter().filter(|l| !matched[0].contains(&l.id));
+        found.extend(unmatched.map(|l| ([values(l), nulls()].concat(), unmatched_at(l, -shape.lower_ms))));
     }
     if shape.kind.keeps_right() {
-        found.extend(right.iter().filter(|r| !matched[1].contains(&r.id)).map(|r| [nulls(), values(r)].concat()));
+        let unmatched = right.iter().filter(|r| !matched[1].contains(&r.id));
+        found.extend(unmatched.map(|r| ([nulls(), values(r)].concat(), unmatched_at(r, shape.upper_ms))));
     }
     found.sort();
     (found, late)
@@ -151,8 +170,18 @@ fn naive(shape: Shape, rows: &[Row]) -> (Vec<Values>, [HashSet<i64>; 2]) {
 
 fn check(shape: Shape, rows: &[Row]) {
     let lanes = run(shape, rows);
-    let (expected, late) = naive(shape, rows);
-    let mut found: Vec<Values> = lanes.output.iter().flat_map(|(batch, _)| values_of(batch)).collect();
+    let (mut expected, late) = naive(shape, rows);
+    let mut found: Vec<(Values, i64)> = vec![];
+    for (batch, sent) in &lanes.output {
+        for (at, row) in values_of(batch).into_iter().enumerate() {
+            let own = batch.row_watermarks.as_ref().filter(|_| shape.stamps_rows).map(|own| own.value(at));
+            assert!(own.is_none_or(|own| own >= sent.0), "the watermark that was sent has not passed a row");
+            found.push((row, own.unwrap_or(0)));
+        }
+    }
+    if !shape.stamps_rows {
+        expected.iter_mut().for_each(|(_, own)| *own = 0);
+    }
     found.sort();
     assert_eq!(found, expected);
     assert_eq!((lanes.state_rows(), lanes.slots()), (0, vec![]), "rows that are ruled out are dropped");
@@ -171,8 +200,15 @@ fn row(port: usize, time: i64, key: i64) -> Row {
     Row { port, time, key: Some(key), value: 0, then: Then::Watermark }
 }
 
-const SHAPE: Shape =
-    Shape { kind: JoinKind::Full, lower_ms: -5_000, upper_ms: 0, delays_ms: [1_000, 1_000], has_key: true, has_condition: false };
+const SHAPE: Shape = Shape {
+    kind: JoinKind::Full,
+    lower_ms: -5_000,
+    upper_ms: 0,
+    delays_ms: [1_000, 1_000],
+    has_key: true,
+    has_condition: false,
+    stamps_rows: false,
+};
 
 #[test]
 fn bounds_are_included() {
@@ -227,14 +263,15 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
 fn shapes() -> impl Strategy<Value = Shape> {
     let kind = prop_oneof![Just(JoinKind::Inner), Just(JoinKind::Left), Just(JoinKind::Right), Just(JoinKind::Full)];
     // Intervals that hold a difference of 0: for others it is open what late rows meet.
-    (kind, -8_i64..1, 0_i64..8, [0_i64..10, 0_i64..10], any::<bool>(), any::<bool>()).prop_map(
-        |(kind, lower, upper, delays, has_key, has_condition)| Shape {
+    (kind, -8_i64..1, 0_i64..8, [0_i64..10, 0_i64..10], any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(kind, lower, upper, delays, has_key, has_condition, stamps_rows)| Shape {
             kind,
             lower_ms: lower * 500,
             upper_ms: upper * 500,
             delays_ms: delays.map(|delay| delay * 500),
             has_key,
             has_condition,
+            stamps_rows,
         },
     )
 }

@@ -72,7 +72,7 @@ fn calls() -> Vec<OverCall> {
 const AGGREGATES: usize = 7;
 
 fn node(order: OverOrder, frame: Frame, calls: Vec<OverCall>) -> Over {
-    Over { partition: vec![1], order, frame, calls, input_updating: false, in_turn: None }
+    Over { partition: vec![1], order, frame, calls, input_updating: false, in_turn: None, stamps_rows: false }
 }
 
 fn make(node: &Over, context: &OperatorContext) -> Box<dyn Operator> {
@@ -385,11 +385,12 @@ proptest! {
         frame in frames(),
         cuts in prop::collection::vec((1_usize..6, -12_i64..13, 0_u32..4), 1..20),
     ) {
-        let node = node(OverOrder::EventTime(3), frame, vec![calls().swap_remove(7)]);
+        let node = Over { stamps_rows: true, ..node(OverOrder::EventTime(3), frame, vec![calls().swap_remove(7)]) };
         let create = |context: &OperatorContext| make(&node, context);
         let mut lanes = Lanes::new(&create, vec![1]);
         let mut output = vec![];
         let (mut from, mut watermark) = (0, i64::MIN);
+        let mut came_behind = vec![];
         for (length, to, restart) in cuts.iter().cycle() {
             if from >= rows.len() {
                 break;
@@ -397,6 +398,7 @@ proptest! {
             let now = from..rows.len().min(from + length);
             from = now.end;
             let own: Vec<(usize, Row)> = now.clone().map(|id| (id, (Some(rows[id].0), None, rows[id].1))).collect();
+            came_behind.extend(now.clone().map(|id| rows[id].2.max(watermark).max(rows[id].1 - 1)));
             let row_watermarks = Some(Int64Array::from_iter_values(now.map(|id| rows[id].2)));
             output.extend(lanes.on_batch(&Batch { row_watermarks, ..batch(&own) }).unwrap());
             watermark = watermark.max(*to);
@@ -406,6 +408,12 @@ proptest! {
             }
         }
         output.extend(lanes.on_watermark(i64::MAX).unwrap());
+        for batch in &output {
+            let (ids, own) = (batch.column(0).as_primitive::<Int64Type>(), batch.row_watermarks.as_ref().unwrap());
+            for (id, own) in ids.values().iter().zip(own.values()) {
+                prop_assert_eq!(*own, came_behind[*id as usize]);
+            }
+        }
         let ids: Vec<String> = answers(&output).iter().map(|line| line.split(' ').next().unwrap().to_string()).collect();
         let mut unique = ids.clone();
         unique.dedup();

@@ -26,7 +26,7 @@ fn right() -> SchemaRef {
     schema_of(&["other_key", "rate", "other_ts"])
 }
 
-fn join(kind: JoinKind, has_condition: bool) -> Lanes {
+fn join(kind: JoinKind, has_condition: bool, stamps_rows: bool) -> Lanes {
     let column = |name: &str, index| Arc::new(Column::new(name, index));
     let less = BinaryExpr::new(column("id", 0), SqlOperator::Lt, column("rate", 4));
     let condition = Expr {
@@ -42,6 +42,7 @@ fn join(kind: JoinKind, has_condition: bool) -> Lanes {
         left_time: 1,
         right_time: 2,
         condition: has_condition.then_some(condition),
+        stamps_rows,
     };
     let output = schema_of(&["id", "ts", "key", "other_key", "rate", "other_ts"]);
     Lanes::new(NodeKind::TemporalJoin(node), output, vec![left(), right()], vec![vec![2], vec![0]])
@@ -71,7 +72,7 @@ fn rates(lanes: &Lanes) -> Vec<(i64, Option<i64>)> {
 
 #[test]
 fn rows_come_when_both_watermarks_have_reached_them() {
-    let mut lanes = join(JoinKind::Left, false);
+    let mut lanes = join(JoinKind::Left, false, false);
     lanes.batch(LEFT, &orders(&[(1, 8, 1), (2, 4, 1), (3, 9, 1), (4, 5, 1)]));
     lanes.batch(RIGHT, &changes(&[(Some(1), 110, 0, 1, false), (Some(1), 119, 9, 1, false), (Some(1), 114, 5, 1, false)]));
     lanes.watermark(LEFT, EventTime(100));
@@ -86,7 +87,7 @@ fn rows_come_when_both_watermarks_have_reached_them() {
 #[test]
 fn halves_of_updates_and_deletions() {
     // The row of 0 is replaced at 5, that of 5 is deleted: at its own time. The halves of an update may be cut apart.
-    let mut lanes = join(JoinKind::Left, false);
+    let mut lanes = join(JoinKind::Left, false, false);
     lanes.batch(LEFT, &orders(&[(1, 3, 1), (2, 6, 1), (3, 6, 2), (4, 9, 3)]));
     lanes.batch(RIGHT, &changes(&[(Some(1), 110, 0, 1, false), (Some(2), 7, 0, 1, false), (Some(1), 110, 0, -1, true)]));
     lanes.watermark(RIGHT, EventTime(1));
@@ -104,7 +105,7 @@ fn halves_of_updates_and_deletions() {
 #[test]
 fn the_ends_of_time_do_not_overflow() {
     let (first, last) = (i64::MIN / 1_000, i64::MAX / 1_000);
-    let mut lanes = join(JoinKind::Left, false);
+    let mut lanes = join(JoinKind::Left, false, false);
     lanes.batch(LEFT, &orders(&[(1, first, 1), (2, last, 1)]));
     lanes.batch(RIGHT, &changes(&[(Some(1), 1, first, 1, false), (Some(1), 2, last, 1, false)]));
     lanes.finish();
@@ -127,6 +128,7 @@ struct Job {
     partitions: [Partition; 2],
     orders: Vec<Values>,
     changes: Vec<Change>,
+    is_stamped: bool,
 }
 
 impl Job {
@@ -134,7 +136,11 @@ impl Job {
         if port == LEFT {
             let rows = std::mem::take(&mut self.orders);
             let times: Vec<i64> = rows.iter().map(|row| row[1].unwrap()).collect();
-            let batch = self.partitions[LEFT].batch(rows_of(&left(), &rows), &times);
+            let rows = rows_of(&left(), &rows);
+            let batch = match self.is_stamped {
+                true => self.partitions[LEFT].stamped_batch(rows, &times),
+                false => self.partitions[LEFT].batch(rows, &times),
+            };
             return self.lanes.batch(LEFT, &batch);
         }
         let rows = std::mem::take(&mut self.changes);
@@ -148,9 +154,10 @@ impl Job {
     }
 }
 
-fn check(kind: JoinKind, has_condition: bool, delay: i64, events: &[(Event, Then)]) {
+fn check(kind: JoinKind, has_condition: bool, is_stamped: bool, delay: i64, events: &[(Event, Then)]) {
     let partitions = [Partition::new(delay), Partition::new(JITTER + 1)];
-    let mut job = Job { lanes: join(kind, has_condition), partitions, orders: vec![], changes: vec![] };
+    let lanes = join(kind, has_condition, is_stamped);
+    let mut job = Job { lanes, partitions, orders: vec![], changes: vec![], is_stamped };
     // Versions of each key by time: the rate, or nothing; and the orders with the watermark before each.
     let mut known: BTreeMap<i64, BTreeMap<i64, Option<i64>>> = BTreeMap::new();
     let mut newest: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
@@ -191,7 +198,7 @@ fn check(kind: JoinKind, has_condition: bool, delay: i64, events: &[(Event, Then
     job.flush(LEFT);
     job.lanes.finish();
 
-    let mut expected = vec![];
+    let (mut expected, mut stamps) = (vec![], BTreeMap::new());
     for (id, time, key, came_at) in orders {
         let versions = key.and_then(|key| known.get(&key));
         let version = versions.and_then(|versions| {
@@ -201,6 +208,14 @@ fn check(kind: JoinKind, has_condition: bool, delay: i64, events: &[(Event, Then
         });
         if version.is_some() || kind == JoinKind::Left {
             expected.push((time.max(came_at), id, version));
+            stamps.insert(id, came_at.max(time - 1));
+        }
+    }
+    for (batch, sent) in job.lanes.output.iter().filter(|_| is_stamped) {
+        let own = batch.row_watermarks.as_ref().unwrap();
+        for (row, own) in values_of(batch).iter().zip(own.values()) {
+            assert_eq!(*own, stamps[&row[0].unwrap()], "{row:?}");
+            assert!(*own >= sent.0, "the watermark that was sent has not passed a row");
         }
     }
     // In order of time, then of arrival.
@@ -235,8 +250,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn equals_plain_rust(is_left in any::<bool>(), has_condition in any::<bool>(), delay in 0_i64..40, events in events()) {
+    fn equals_plain_rust(
+        is_left in any::<bool>(), has_condition in any::<bool>(), is_stamped in any::<bool>(), delay in 0_i64..40,
+        events in events(),
+    ) {
         let kind = if is_left { JoinKind::Left } else { JoinKind::Inner };
-        check(kind, has_condition, delay, &events);
+        check(kind, has_condition, is_stamped, delay, &events);
     }
 }

@@ -91,6 +91,7 @@ fn kinds() -> Vec<(NodeKind, usize)> {
                 calls: vec![],
                 input_updating: true,
                 in_turn: None,
+                stamps_rows: false,
             }),
             2,
         ),
@@ -102,6 +103,7 @@ fn kinds() -> Vec<(NodeKind, usize)> {
                 calls: vec![],
                 input_updating: false,
                 in_turn: None,
+                stamps_rows: false,
             }),
             2,
         ),
@@ -203,6 +205,7 @@ fn distinct_counts() -> Vec<(NodeKind, usize)> {
         calls: vec![OverCall::Aggregate(count)],
         input_updating: false,
         in_turn: None,
+        stamps_rows: false,
     };
     vec![(NodeKind::GroupAggregate(group), 2), (NodeKind::Over(over), 3)]
 }

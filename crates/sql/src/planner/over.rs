@@ -110,7 +110,15 @@ impl Lowering<'_> {
             ..before.clone()
         };
         let exchange = by_keys(&partition);
-        let kind = NodeKind::Over(Over { partition, order, frame, calls, input_updating: before.updating, in_turn: None });
+        let kind = NodeKind::Over(Over {
+            partition,
+            order,
+            frame,
+            calls,
+            input_updating: before.updating,
+            in_turn: None,
+            stamps_rows: false,
+        });
         let edge = Input { node: relation.node, exchange };
         let node = self.add(kind, vec![edge], Arc::new(Schema::new(fields)), properties, place);
         Ok((Relation { node, ..relation }, (width..width + members.len()).collect()))

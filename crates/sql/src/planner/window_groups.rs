@@ -15,8 +15,8 @@ use datafusion::logical_expr::expr::AggregateFunction as LogicalCall;
 use datafusion::logical_expr::{Aggregate, Expr as LogicalExpr};
 use thalweg_core::{Diagnostic, Span};
 use thalweg_plan::{
-    AggregateFunction, Exchange, GroupAggregate, InTurn, Input, NodeKind, Properties, SourceNode, StateLifetime, TimeAttribute,
-    TimeKind, WindowBounds, WindowColumns,
+    AggregateFunction, Exchange, GroupAggregate, InTurn, Input, NodeKind, OverOrder, Properties, SourceNode, StateLifetime,
+    TimeAttribute, TimeKind, WindowBounds, WindowColumns,
 };
 
 use super::aggregate_function;
@@ -61,17 +61,23 @@ impl Lowering<'_> {
     }
 
     /// Lets the rows of all sources below a node carry the watermarks behind which they came, for operators that need those of rows
-    /// that are not late as well: windows over rows that are taken back, and bounded RANGEs.
+    /// that are not late as well: windows over rows that are taken back, and bounded RANGEs. Operators that hold rows back until they
+    /// find another one, or their time, stamp what they let out.
     pub(crate) fn stamp_sources(&mut self, node: usize) {
-        if let NodeKind::Source(SourceNode { watermark: Some(watermark), .. }) = &mut self.plan.nodes[node].kind {
-            watermark.stamps_rows = true;
+        match &mut self.plan.nodes[node].kind {
+            NodeKind::Source(SourceNode { watermark: Some(watermark), .. }) => watermark.stamps_rows = true,
+            NodeKind::IntervalJoin(join) => join.stamps_rows = true,
+            NodeKind::TemporalJoin(join) => join.stamps_rows = true,
+            NodeKind::Over(over) => over.stamps_rows = matches!(over.order, OverOrder::EventTime(_)),
+            _ => {}
         }
         let inputs: Vec<usize> = self.plan.nodes[node].inputs.iter().map(|input| input.node).collect();
         inputs.into_iter().for_each(|input| self.stamp_sources(input));
     }
 
     /// For windows over rows that are taken back: every change carries the watermark that it came behind, and which changes there
-    /// are does not depend on lanes.
+    /// are does not depend on lanes. Rows of several partitions of one source that came behind the same watermark still take their
+    /// turns in order of arrival.
     pub(crate) fn settle_changes(&mut self, node: usize) {
         self.stamp_sources(node);
         self.set_in_turn(node);
@@ -93,7 +99,8 @@ impl Lowering<'_> {
             match &mut self.plan.nodes[node].kind {
                 NodeKind::TopN(top) => top.in_turn = Some(in_turn),
                 NodeKind::Over(over) => over.in_turn = Some(in_turn),
-                // What straight comes from the source is in order within a key, unless its rows are in several partitions.
+                // What straight comes from the source is in order within a key. Where the rows of a key are in several partitions it
+                // depends on which is read first, as in Flink.
                 NodeKind::Deduplicate(deduplicate) if !in_turn.by_arrival => deduplicate.in_turn = Some(in_turn),
                 _ => {}
             }

@@ -170,7 +170,7 @@ impl Lowering<'_> {
         let node_schema = properties::joined_schema(self.schema(left.relation.node), self.schema(right.relation.node), kind);
         let edges = self.edges(&left, &right, false);
         let (left_time, right_time) = (left.extra[0], right.extra[0]);
-        let node = TemporalJoin { kind, keys, left_time, right_time, condition };
+        let node = TemporalJoin { kind, keys, left_time, right_time, condition, stamps_rows: false };
         let node = self.add(NodeKind::TemporalJoin(node), edges, node_schema, properties, place);
         Ok(self.joined(node, kind, (&left, &right), join.schema.clone()))
     }

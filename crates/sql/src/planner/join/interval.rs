@@ -172,7 +172,7 @@ impl Lowering<'_> {
         let node_schema = properties::joined_schema(left_schema, right_schema, kind);
         let edges = self.edges(&left, &right, false);
         let (left_time, right_time) = (left.extra[0], right.extra[0]);
-        let join = IntervalJoin { kind, keys, left_time, right_time, lower_ms, upper_ms, condition };
+        let join = IntervalJoin { kind, keys, left_time, right_time, lower_ms, upper_ms, condition, stamps_rows: false };
         let node = self.add(NodeKind::IntervalJoin(join), edges, node_schema, properties, place);
         Ok(self.joined(node, kind, (&left, &right), schema))
     }
