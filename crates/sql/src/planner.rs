@@ -36,6 +36,7 @@ mod join;
 mod join_rules;
 mod lateral;
 mod lower;
+mod names_apart;
 mod operator;
 mod optimize;
 mod ordered;

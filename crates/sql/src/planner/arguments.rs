@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result};
-use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
     Aggregate, Distinct, EmptyRelation, Expr, Join, JoinType, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, binary_expr,
@@ -61,18 +61,20 @@ fn subquery_of(expr: &Expr) -> Option<&Subquery> {
     match expr {
         Expr::Exists(Exists { subquery, .. })
         | Expr::InSubquery(InSubquery { subquery, .. })
+        | Expr::SetComparison(SetComparison { subquery, .. })
         | Expr::ScalarSubquery(subquery) => Some(subquery),
         _ => None,
     }
 }
 
 /// `expr` with another plan in its subquery.
-fn with_plan(expr: Expr, plan: LogicalPlan) -> Expr {
+pub(super) fn with_plan(expr: Expr, plan: LogicalPlan) -> Expr {
     let renewed = |spans| Subquery { outer_ref_columns: plan.all_out_ref_exprs(), subquery: Arc::new(plan.clone()), spans };
     match expr {
         Expr::Exists(exists) => Expr::Exists(Exists { subquery: renewed(exists.subquery.spans), ..exists }),
         Expr::InSubquery(one) => Expr::InSubquery(InSubquery { subquery: renewed(one.subquery.spans), ..one }),
         Expr::ScalarSubquery(subquery) => Expr::ScalarSubquery(renewed(subquery.spans)),
+        Expr::SetComparison(one) => Expr::SetComparison(SetComparison { subquery: renewed(one.subquery.spans), ..one }),
         other => other,
     }
 }

@@ -342,8 +342,9 @@ fn value_of_nothing(plan: &LogicalPlan) -> Result<Option<Expr>> {
 }
 
 /// Subqueries in the calls and keys of an aggregate, as columns of a projection below.
-fn with_subqueries_below(aggregate: Aggregate) -> Result<LogicalPlan> {
-    let is_subquery = |part: &Expr| matches!(part, Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_));
+pub(super) fn with_subqueries_below(aggregate: Aggregate) -> Result<LogicalPlan> {
+    let is_subquery =
+        |part: &Expr| matches!(part, Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_));
     let mut found: Vec<Expr> = vec![];
     let names = NamePreserver::new_for_projection();
     let name_of = |position: usize| format!("__subquery{position}");

@@ -27,6 +27,7 @@ use thalweg_core::{Code, Diagnostic};
 use super::error::refuse;
 use super::exists::{as_count, simpler_exists, sole_aggregate};
 use super::lateral::with_grouped_lateral;
+use super::names_apart::with_names_apart;
 use super::optimize::schema_of_inputs;
 use super::outer_columns::{OuterColumns, is_more_than_equality};
 use super::quantified::as_exists;
@@ -153,7 +154,7 @@ pub(crate) fn rewrite_values_in(expr: &mut ast::Expr) {
 /// Makes the subqueries of a bound plan such that the optimizer's joins mean the same.
 pub(crate) fn prepare(plan: LogicalPlan) -> Result<LogicalPlan> {
     let outer_columns = OuterColumns::default();
-    let prepared = outer_columns.flatten(as_exists(plan)?)?.transform_up_with_subqueries(|node| {
+    let prepared = outer_columns.flatten(as_exists(with_names_apart(plan)?)?)?.transform_up_with_subqueries(|node| {
         let node = with_plain_equalities(node)?;
         let node = match node {
             LogicalPlan::Join(mut join) => {
@@ -201,11 +202,12 @@ pub(crate) fn with_plain_equalities(node: LogicalPlan) -> Result<LogicalPlan> {
     if !filter.predicate.contains_outer() {
         return Ok(LogicalPlan::Filter(filter));
     }
-    let schema = filter.input.schema();
+    let (input, conditions) = with_own_names(filter.input, split_conjunction_owned(filter.predicate))?;
+    let schema = input.schema().clone();
     let mut columns: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
-    let mut conditions = vec![];
-    for condition in split_conjunction_owned(filter.predicate.clone()) {
-        conditions.push(match equality_with_outer(&condition, schema)? {
+    let mut plain = vec![];
+    for condition in conditions {
+        plain.push(match equality_with_outer(&condition, &schema)? {
             Some((Expr::Column(key), outer)) => Expr::Column(key).eq(outer),
             Some((computed, outer)) => {
                 let name = format!("{KEY}{}", columns.len());
@@ -215,11 +217,44 @@ pub(crate) fn with_plain_equalities(node: LogicalPlan) -> Result<LogicalPlan> {
             None => condition,
         });
     }
-    let mut rows = LogicalPlanBuilder::from(filter.input.clone());
+    let mut rows = LogicalPlanBuilder::from(input);
     if columns.len() > schema.fields().len() {
         rows = rows.project(columns)?;
     }
-    rows.filter(conjunction(conditions).unwrap_or(filter.predicate))?.build()
+    match conjunction(plain) {
+        Some(condition) => rows.filter(condition)?.build(),
+        None => rows.build(),
+    }
+}
+
+/// Gives names of their own to those columns in conditions on the row around that differ from others in their tables alone: what is
+/// compared becomes visible above the subquery, and its table does not.
+fn with_own_names(input: Arc<LogicalPlan>, conditions: Vec<Expr>) -> Result<(Arc<LogicalPlan>, Vec<Expr>)> {
+    let schema = input.schema().clone();
+    let is_shared = |column: &Column| schema.iter().filter(|(_, field)| *field.name() == column.name).count() > 1;
+    let mut columns: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
+    let mut named = vec![];
+    for condition in conditions {
+        if !condition.contains_outer() {
+            named.push(condition);
+            continue;
+        }
+        let done = condition.transform(|part| {
+            Ok(match part {
+                Expr::Column(column) if is_shared(&column) => {
+                    let name = format!("{KEY}{}", columns.len());
+                    columns.push(Expr::Column(column).alias(&name));
+                    Transformed::yes(Expr::Column(Column::new_unqualified(name)))
+                }
+                other => Transformed::no(other),
+            })
+        })?;
+        named.push(done.data);
+    }
+    if columns.len() == schema.fields().len() {
+        return Ok((input, named));
+    }
+    Ok((Arc::new(LogicalPlanBuilder::from(input).project(columns)?.build()?), named))
 }
 
 /// An expression of the row and one of the row around, of one type, if `condition` says that they are equal.
