@@ -260,7 +260,7 @@ fn asks_of_lateral(plan: &LogicalPlan) -> Result<bool> {
 }
 
 /// Whether the value of a subquery is more than DataFusion's rules can join: other comparisons than equality, or a count that is
-/// not right at the top, whose 0 they lose.
+/// not right at the top, whose 0 they lose, or give where HAVING stands.
 pub(crate) fn is_more_than_equality(subquery: &Subquery) -> Result<bool> {
     let plan = &*subquery.subquery;
     if named_columns(plan)?.is_empty() {
@@ -270,34 +270,27 @@ pub(crate) fn is_more_than_equality(subquery: &Subquery) -> Result<bool> {
         LogicalPlan::Projection(projection) => &*projection.input,
         other => other,
     };
-    let is_hidden = !matches!(below, LogicalPlan::Aggregate(_)) && sole_values(plan)?.is_some();
+    let is_hidden = !matches!(below, LogicalPlan::Aggregate(_)) && sole_value(plan)?.is_some();
     Ok(is_hidden || asks_more_than_equality(plan)?)
 }
 
-/// The row that a query without GROUP BY gives over no rows.
-struct SoleRow {
-    /// The columns' values, with the condition of HAVING.
-    values: Vec<Expr>,
-    condition: Option<Expr>,
+/// `expr` over a row of `schema` with the values `row`, and over the row around.
+fn over_row(expr: Expr, row: &[Expr], schema: &DFSchema) -> Result<Expr> {
+    let done = expr.transform_up(|part| {
+        Ok(match &part {
+            Expr::Column(column) => match schema.maybe_index_of_column(column) {
+                Some(index) => Transformed::yes(row[index].clone()),
+                None => Transformed::no(part),
+            },
+            Expr::OuterReferenceColumn(_, column) => Transformed::yes(Expr::Column(column.clone())),
+            _ => Transformed::no(part),
+        })
+    })?;
+    Ok(done.data.unalias_nested().data)
 }
 
-impl SoleRow {
-    fn of(&self, expr: Expr, schema: &DFSchema) -> Result<Expr> {
-        let done = expr.transform_up(|part| {
-            Ok(match &part {
-                Expr::Column(column) => match schema.maybe_index_of_column(column) {
-                    Some(index) => Transformed::yes(self.values[index].clone()),
-                    None => Transformed::no(part),
-                },
-                Expr::OuterReferenceColumn(_, column) => Transformed::yes(Expr::Column(column.clone())),
-                _ => Transformed::no(part),
-            })
-        })?;
-        Ok(done.data.unalias_nested().data)
-    }
-}
-
-fn sole_values(plan: &LogicalPlan) -> Result<Option<SoleRow>> {
+/// The row that a query without GROUP BY gives over no rows, whether or not it passes conditions on the aggregate.
+fn sole_values(plan: &LogicalPlan) -> Result<Option<Vec<Expr>>> {
     Ok(match plan {
         LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty() => {
             let value = |call: &Expr| match call.clone().unalias_nested().data {
@@ -306,39 +299,45 @@ fn sole_values(plan: &LogicalPlan) -> Result<Option<SoleRow>> {
                 }
                 _ => Expr::Literal(ScalarValue::Null, None),
             };
-            Some(SoleRow { values: aggregate.aggr_expr.iter().map(value).collect(), condition: None })
+            Some(aggregate.aggr_expr.iter().map(value).collect())
         }
         LogicalPlan::Projection(projection) => match sole_values(&projection.input)? {
             Some(row) => {
-                let value = |expr: &Expr| row.of(expr.clone(), projection.input.schema());
-                let values = projection.expr.iter().map(value).collect::<Result<_>>()?;
-                Some(SoleRow { values, condition: row.condition })
+                let value = |expr: &Expr| over_row(expr.clone(), &row, projection.input.schema());
+                Some(projection.expr.iter().map(value).collect::<Result<_>>()?)
             }
             None => None,
         },
-        LogicalPlan::Filter(filter) => match sole_values(&filter.input)? {
-            Some(row) => {
-                let holds = row.of(filter.predicate.clone(), filter.input.schema())?;
-                let condition = row.condition.into_iter().fold(holds, Expr::and);
-                Some(SoleRow { condition: Some(condition), values: row.values })
-            }
-            None => None,
-        },
+        LogicalPlan::Filter(filter) => sole_values(&filter.input)?,
         LogicalPlan::SubqueryAlias(alias) => sole_values(&alias.input)?,
         LogicalPlan::Distinct(Distinct::All(input)) => sole_values(input)?,
         _ => None,
     })
 }
 
-/// The value of a subquery where nothing belongs to a row around; `None` if that is NULL.
+/// The value of a query without GROUP BY over no rows, whether or not it passes conditions on the aggregate; `None` if that is NULL.
+fn sole_value(plan: &LogicalPlan) -> Result<Option<Expr>> {
+    let value = sole_values(plan)?.map(|mut row| row.swap_remove(0));
+    Ok(value.filter(|value| !matches!(value, Expr::Literal(ScalarValue::Null, _))))
+}
+
+/// The value of a subquery where nothing belongs to a row around; `None` if that is NULL, as it is with HAVING.
+///
+/// Flink has NULL there even if HAVING would let the count of nothing pass. Joined with the row around, a count that HAVING rejects
+/// and one of nothing look the same: neither has a row.
 fn value_of_nothing(plan: &LogicalPlan) -> Result<Option<Expr>> {
-    let Some(mut row) = sole_values(plan)? else { return Ok(None) };
-    let value = row.values.swap_remove(0);
-    Ok(match (&value, row.condition) {
-        (Expr::Literal(ScalarValue::Null, _), _) => None,
-        (_, None) => Some(value),
-        (_, Some(condition)) => Some(when(condition, value).otherwise(Expr::Literal(ScalarValue::Null, None))?),
-    })
+    if is_conditional(plan) { Ok(None) } else { sole_value(plan) }
+}
+
+/// Whether a sole aggregate stands under a condition.
+fn is_conditional(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Filter(_) => true,
+        LogicalPlan::Projection(projection) => is_conditional(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => is_conditional(&alias.input),
+        LogicalPlan::Distinct(Distinct::All(input)) => is_conditional(input),
+        _ => false,
+    }
 }
 
 /// Subqueries in the calls and keys of an aggregate, as columns of a projection below.
