@@ -299,7 +299,7 @@ impl Partitions {
         let lives = lives_of(&values[LIFE]);
         let value = |column: usize, row: usize| values[column].as_primitive::<Int64Type>().value(row);
         let mut groups = vec![];
-        for row in 0..batch.num_rows() {
+        for (row, life) in lives.into_iter().enumerate() {
             let name = (Arc::<[u8]>::from(encoded.key(row)), value(0, row));
             if values[IS_GONE].as_boolean().value(row) {
                 if let Some(number) = numbers.remove(&name) {
@@ -313,7 +313,7 @@ impl Partitions {
             let partition = self.get_mut(number);
             (partition.rows, partition.last_time) = (value(1, row), value(2, row));
             (partition.split_time, partition.cleared_time) = (value(3, row), value(4, row));
-            partition.life = lives[row];
+            partition.life = life;
             let cleanups = values[CLEANUPS].as_list::<i32>().value(row);
             let flat = cleanups.as_primitive::<Int64Type>().values();
             partition.cleanups = flat.chunks_exact(2).map(|pair| Cleanup { time: pair[0], at: pair[1] }).collect();

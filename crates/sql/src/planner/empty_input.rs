@@ -10,9 +10,10 @@ use datafusion::common::{JoinType, Result, ScalarValue};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Aggregate, Distinct, Expr, FetchType, Join, LogicalPlan, Projection, Values};
 use datafusion::optimizer::simplify_expressions::simplify_predicates;
-use thalweg_plan::AggregateFunction;
+use thalweg_plan::{AggregateFunction, SetKind};
 
 use super::aggregate_function;
+use super::set_operation_node::SetOperationNode;
 
 /// Whether a relation is seen to have no rows.
 fn is_empty(plan: &LogicalPlan) -> bool {
@@ -23,6 +24,13 @@ fn is_empty(plan: &LogicalPlan) -> bool {
         LogicalPlan::SubqueryAlias(alias) => is_empty(&alias.input),
         LogicalPlan::Join(join) if join.join_type == JoinType::Inner => is_empty(&join.left) || is_empty(&join.right),
         LogicalPlan::Distinct(Distinct::All(input)) => is_empty(input),
+        LogicalPlan::Sort(sort) => is_empty(&sort.input),
+        LogicalPlan::Window(window) => is_empty(&window.input),
+        LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<SetOperationNode>() {
+            Some(SetOperationNode { kind: SetKind::Except, left, .. }) => is_empty(left),
+            Some(SetOperationNode { left, right, .. }) => is_empty(left) || is_empty(right),
+            None => false,
+        },
         LogicalPlan::Union(union) => union.inputs.iter().all(|input| is_empty(input)),
         LogicalPlan::Aggregate(aggregate) => !aggregate.group_expr.is_empty() && is_empty(&aggregate.input),
         LogicalPlan::Limit(limit) => matches!(limit.get_fetch_type(), Ok(FetchType::Literal(Some(0)))) || is_empty(&limit.input),
