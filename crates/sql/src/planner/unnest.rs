@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::FieldRef;
-use datafusion::common::{DFSchema, DFSchemaRef, Result, TableReference, internal_err};
+use datafusion::arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::tree_node::TreeNode;
+use datafusion::common::{DFSchema, DFSchemaRef, Result, ScalarValue, TableReference, internal_err};
 use datafusion::logical_expr::{
     Expr as LogicalExpr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore,
 };
@@ -15,7 +16,7 @@ use datafusion::sql::sqlparser::ast::{
     ValueWithSpan,
 };
 use datafusion::sql::sqlparser::tokenizer::Span as ParserSpan;
-use thalweg_core::{Code, Diagnostic};
+use thalweg_core::{Code, Diagnostic, Span};
 use thalweg_plan::{Exchange, Input, NodeKind, Properties, StateLifetime, Unnest};
 
 use super::error::refuse;
@@ -120,7 +121,8 @@ pub(crate) fn plan(mut call: FromCall) -> Result<LogicalPlan> {
     if keep_empty || is_true {
         return Ok(plan);
     }
-    let condition = call.context.sql_to_expr(condition, plan.schema())?;
+    let place = call.place_of(&condition);
+    let condition = checked_condition(call.context.sql_to_expr(condition, plan.schema())?, plan.schema(), place)?;
     LogicalPlanBuilder::from(plan).filter(condition)?.build()
 }
 
@@ -142,7 +144,42 @@ fn element_condition(call: &mut FromCall, condition: Expr, elements: &DFSchemaRe
                 .help("unnest in a subquery and join its rows, or put the condition into WHERE"),
         )
     })?;
-    optimise_expression(bound, elements)
+    if bound
+        .exists(|part| Ok(matches!(part, LogicalExpr::ScalarSubquery(_) | LogicalExpr::Exists(_) | LogicalExpr::InSubquery(_))))?
+    {
+        return Err(refuse(
+            Diagnostic::error(Code::NOT_YET, "a subquery in ON of LEFT JOIN UNNEST does not run yet")
+                .label_opt(place, "this condition")
+                .help("unnest in a subquery, and compare its rows in ON or WHERE of the query around it"),
+        ));
+    }
+    let bound = checked_condition(bound, elements, place)?;
+    optimise_expression(bound.clone(), elements)?;
+    Ok(bound)
+}
+
+/// The condition of a join with UNNEST over `schema`; that of NULL is never true.
+fn checked_condition(bound: LogicalExpr, schema: &DFSchema, place: Option<Span>) -> Result<LogicalExpr> {
+    let refused = |code: Code, message: &str, label: &str, help: &str| {
+        refuse(Diagnostic::error(code, message).label_opt(place, label).help(help))
+    };
+    if bound.exists(|part| Ok(matches!(part, LogicalExpr::AggregateFunction(_) | LogicalExpr::WindowFunction(_))))? {
+        let help = "put the condition into HAVING, or into WHERE of a query around this one";
+        return Err(refused(
+            Code::BAD_GROUPING,
+            "ON cannot use an aggregate: it chooses rows before they are grouped",
+            "here",
+            help,
+        ));
+    }
+    match bound.get_type(schema)? {
+        DataType::Boolean => Ok(bound),
+        DataType::Null => Ok(LogicalExpr::Literal(ScalarValue::Boolean(None), None)),
+        _ => {
+            let help = "compare it with something, such as amount > 0";
+            Err(refused(Code::TYPE_MISMATCH, "a condition is not BOOLEAN", "not a condition", help))
+        }
+    }
 }
 
 impl Lowering<'_> {
@@ -188,8 +225,11 @@ impl Lowering<'_> {
         let condition = match &unnest.call.condition {
             Some(condition) => {
                 let elements = element_fields(&collection_field, &unnest.call).unwrap_or_default();
-                let elements = element_schema(&elements, &unnest.call).map_err(|error| super::error::finding(&error, None))?;
-                Some(expression::create(condition, &elements, "the condition of UNNEST")?)
+                // Its types are settled only now: the numbers of the collection have become narrower since it was bound.
+                let settled = element_schema(&elements, &unnest.call)
+                    .and_then(|elements| Ok((optimise_expression(condition.clone(), &elements)?, elements)));
+                let (condition, elements) = settled.map_err(|error| super::error::finding(&error, None))?;
+                Some(expression::create(&condition, &elements, "the condition of UNNEST")?)
             }
             None => None,
         };

@@ -18,7 +18,7 @@ pub(crate) struct UnnestCall {
     pub(crate) ordinality: bool,
     /// LEFT JOIN: a row without elements comes once, with nulls.
     pub(crate) keep_empty: bool,
-    /// What elements must fulfil, over their columns alone; its types are settled.
+    /// What elements must fulfil, over their columns alone, as it was bound: its types are not settled.
     pub(crate) condition: Option<Expr>,
     /// The alias, and the names that it gives to the columns; none for their own names.
     pub(crate) alias: Option<String>,
