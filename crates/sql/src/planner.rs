@@ -47,6 +47,7 @@ mod project;
 mod quantified;
 mod query;
 mod rank;
+mod read_twice;
 mod relation;
 mod rewrite;
 mod set_operation;

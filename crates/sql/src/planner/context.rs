@@ -1,6 +1,7 @@
 //! What DataFusion's binder asks of us: tables, views, functions, types.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -12,13 +13,14 @@ use datafusion::logical_expr::{
 };
 use datafusion::sql::planner::{NullOrdering, ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast;
-use thalweg_core::{Code, Diagnostic, TableDefinition, nearest};
+use thalweg_core::{Code, ColumnKind, Diagnostic, TableDefinition, nearest};
 
 use super::data_type::FlinkTypes;
 use super::error::{finding, refuse};
 use super::from_call::FromCalls;
 use super::function_registry::FunctionRegistry;
 use super::operator::{self, FlinkOperators};
+use super::source::table_expression;
 use super::type_name::SQL_TYPE;
 use super::unique_names::with_unique_names;
 use super::window_call::WindowCalls;
@@ -165,9 +167,9 @@ impl ContextProvider for Binder<'_> {
         if name.schema().is_none() {
             if let Some(definition) = self.input.tables.table(table) {
                 return match hinted.as_slice() {
-                    [] => Ok(Arc::new(ScannedTable::new(definition))),
+                    [] => Ok(Arc::new(ScannedTable::new(definition, self.input))),
                     hinted => match self.input.tables.with_options(&definition, hinted) {
-                        Ok(definition) => Ok(Arc::new(ScannedTable::new(definition))),
+                        Ok(definition) => Ok(Arc::new(ScannedTable::new(definition, self.input))),
                         Err(finding) => Err(refuse(finding)),
                     },
                 };
@@ -260,10 +262,12 @@ fn unknown_table(name: &str, names: &[String]) -> Diagnostic {
 pub(crate) struct ScannedTable {
     pub(crate) definition: Arc<TableDefinition>,
     schema: SchemaRef,
+    /// What is computed when the table is read, by column.
+    pub(crate) computed: HashMap<String, Expr>,
 }
 
 impl ScannedTable {
-    fn new(definition: Arc<TableDefinition>) -> Self {
+    fn new(definition: Arc<TableDefinition>, input: &PlannerInput) -> Self {
         // Arrow has no MULTISET: that a column is one travels beside it.
         let schema = definition.schema();
         let fields = definition.columns.iter().zip(schema.fields()).map(|(column, field)| {
@@ -273,7 +277,16 @@ impl ScannedTable {
                 false => field,
             }
         });
-        ScannedTable { schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())), definition }
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let computed = definition.columns.iter().filter_map(|column| match &column.kind {
+            // What is wrong with one is said where it is read.
+            ColumnKind::Computed { sql } => {
+                let (expr, _) = table_expression(input, definition.schema(), sql).ok()?;
+                Some((column.name().to_string(), expr))
+            }
+            _ => None,
+        });
+        ScannedTable { computed: computed.collect(), schema, definition }
     }
 }
 

@@ -25,6 +25,7 @@ use thalweg_plan::AggregateFunction;
 
 use super::aggregate_function;
 use super::arguments::{Arguments, named_columns};
+use super::read_twice::{changing_call, read_twice};
 use super::subquery::{as_outer, equality_with_outer, left_over, with_single_value};
 
 /// Gives names to the arguments of the subqueries of one query.
@@ -68,6 +69,9 @@ impl OuterColumns {
         let is_known = |column: &Column| source.schema().maybe_index_of_column(column).is_some();
         if columns.is_empty() || !columns.iter().all(is_known) || has_lateral(plan)? || !named_columns(source)?.is_empty() {
             return Ok(None);
+        }
+        if let Some(call) = changing_call(source, &columns)? {
+            return Err(read_twice(&call, plan));
         }
         Arguments::new(source.clone(), columns, &self.prefix(), true).map(Some)
     }
