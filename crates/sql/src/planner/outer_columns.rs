@@ -188,7 +188,10 @@ impl OuterColumns {
     /// A LATERAL subquery that computes with outer columns, or has an aggregate over other comparisons than equality.
     fn lateral(&self, join: Join) -> Result<LogicalPlan> {
         let is_turned = match join.join_type {
-            JoinType::Inner | JoinType::Left => has_lateral(&join.right)? && asks_of_lateral(&join.right)?,
+            // Without a mark as LATERAL comes one that names the row around in its own subqueries alone.
+            JoinType::Inner | JoinType::Left => {
+                (has_lateral(&join.right)? || names_deeply(&join.right)?) && asks_of_lateral(&join.right)?
+            }
             _ => false,
         };
         if !is_turned {
