@@ -111,16 +111,20 @@ impl ItemSlots {
         Ok(())
     }
 
-    /// Takes in stored slots, when the groups are there, of which `lives` has the numbers.
+    /// Takes in stored slots, when the groups are there; `lives` gives their numbers.
     /// # Errors
     /// `Corrupt` when a part does not have the expected columns.
     pub(crate) fn restore(
         &mut self,
         schemas: &[SchemaRef],
         aggregates: &mut Aggregates,
-        lives: &HashMap<Life, usize>,
+        lives: impl Iterator<Item = (Life, usize)>,
         parts: &[&StatePart],
     ) -> Result<()> {
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let lives: HashMap<Life, usize> = lives.collect();
         let types = |schema: &Schema| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
         let mut items = aggregates.items();
         for part in parts {

@@ -88,9 +88,9 @@ impl Groups {
         self.groups[group].key.as_ref()
     }
 
-    /// The groups that are there, by their lives.
-    pub(super) fn lives(&self) -> HashMap<Life, usize> {
-        self.numbers.values().map(|group| (self.life(*group), *group)).collect()
+    /// The groups that are there, with their lives.
+    pub(super) fn lives(&self) -> impl Iterator<Item = (Life, usize)> {
+        self.numbers.values().map(|group| (self.life(*group), *group))
     }
 
     pub(super) fn mark_dirty(&mut self, group: usize) {

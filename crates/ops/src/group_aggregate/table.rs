@@ -233,7 +233,7 @@ impl GroupTable {
         }
         self.groups.mark_stored();
         self.aggregates.resize(self.groups.capacity());
-        self.item_slots.restore(&layout.item_schemas, &mut self.aggregates, &self.groups.lives(), &items)
+        self.item_slots.restore(&layout.item_schemas, &mut self.aggregates, self.groups.lives(), &items)
     }
 
     fn restore_groups(&mut self, layout: &GroupLayout, state: &RecordBatch) -> Result<()> {

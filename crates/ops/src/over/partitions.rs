@@ -281,8 +281,8 @@ impl Partitions {
             self.current.extend(numbers.last().map(|youngest| (key.clone(), *youngest)));
         }
         let mut item_slots = std::mem::take(&mut self.item_slots);
-        let lives = self.numbers().map(|number| (self.get(number).life, number)).collect();
-        item_slots.restore(&self.item_schemas, &mut calls.aggregates, &lives, &items)?;
+        let lives = self.numbers().map(|number| (self.get(number).life, number));
+        item_slots.restore(&self.item_schemas, &mut calls.aggregates, lives, &items)?;
         self.item_slots = item_slots;
         Ok(of_key)
     }

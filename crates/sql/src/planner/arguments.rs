@@ -57,7 +57,8 @@ fn has_column(schemas: &[DFSchema], column: &Column) -> bool {
     schemas.iter().any(|schema| schema.maybe_index_of_column(column).is_some())
 }
 
-fn subquery_of(expr: &Expr) -> Option<&Subquery> {
+/// The subquery that an expression is, or is compared with.
+pub(super) fn subquery_of(expr: &Expr) -> Option<&Subquery> {
     match expr {
         Expr::Exists(Exists { subquery, .. })
         | Expr::InSubquery(InSubquery { subquery, .. })

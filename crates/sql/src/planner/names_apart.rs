@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result};
-use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison};
+use datafusion::logical_expr::expr::{InSubquery, SetComparison};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Subquery};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 
-use super::arguments::{named_columns, with_plan};
+use super::arguments::{named_columns, subquery_of, with_plan};
 use super::optimize::schema_of_inputs;
 use super::outer_columns::with_subqueries_below;
 
@@ -50,20 +50,13 @@ pub(super) fn with_names_apart(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(done.data)
 }
 
-/// The subquery of an expression, and what it is compared with.
-fn parts_of(expr: &Expr) -> Option<(&Subquery, Option<&Expr>)> {
-    match expr {
-        Expr::Exists(Exists { subquery, .. }) | Expr::ScalarSubquery(subquery) => Some((subquery, None)),
-        Expr::InSubquery(InSubquery { subquery, expr, .. }) | Expr::SetComparison(SetComparison { subquery, expr, .. }) => {
-            Some((subquery, Some(expr)))
-        }
-        _ => None,
-    }
-}
-
 /// The columns of `around` that a subquery names, or is compared with, by a name that some part of it gives to a column too.
 fn shared_names(expr: &Expr, around: &DFSchema) -> Result<Vec<Column>> {
-    let Some((subquery, compared)) = parts_of(expr) else { return Ok(vec![]) };
+    let Some(subquery) = subquery_of(expr) else { return Ok(vec![]) };
+    let compared = match expr {
+        Expr::InSubquery(InSubquery { expr, .. }) | Expr::SetComparison(SetComparison { expr, .. }) => Some(expr),
+        _ => None,
+    };
     let named = named_columns(&subquery.subquery)?.into_iter().map(|named| named.column);
     let compared = compared.into_iter().flat_map(|expr| expr.column_refs().into_iter().cloned().collect::<Vec<_>>());
     let mut shared = vec![];
@@ -104,7 +97,7 @@ fn with_new_names(node: LogicalPlan, renamed: &Renamed) -> Result<LogicalPlan> {
 /// `expr` with the new names where its subqueries, and what they are compared with, name the row around. `within`: the rows between.
 fn in_expression(expr: Expr, renamed: &Renamed, within: &[DFSchema]) -> Result<Expr> {
     let done = expr.transform_down(|part| {
-        let is_compared = parts_of(&part).is_some() && within.is_empty();
+        let is_compared = within.is_empty();
         let part = match part {
             Expr::InSubquery(one) if is_compared => {
                 Expr::InSubquery(InSubquery { expr: Box::new(compared(*one.expr, renamed)?), ..one })
@@ -114,7 +107,7 @@ fn in_expression(expr: Expr, renamed: &Renamed, within: &[DFSchema]) -> Result<E
             }
             other => other,
         };
-        let Some((subquery, _)) = parts_of(&part) else { return Ok(Transformed::no(part)) };
+        let Some(subquery) = subquery_of(&part) else { return Ok(Transformed::no(part)) };
         let plan = in_subquery(subquery.subquery.as_ref().clone(), renamed, within)?;
         Ok(Transformed::new(with_plan(part, plan), true, TreeNodeRecursion::Jump))
     })?;

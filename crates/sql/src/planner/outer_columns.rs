@@ -24,7 +24,7 @@ use datafusion::logical_expr::{
 use thalweg_plan::AggregateFunction;
 
 use super::aggregate_function;
-use super::arguments::{Arguments, named_columns};
+use super::arguments::{Arguments, named_columns, subquery_of};
 use super::read_twice::{changing_call, read_twice};
 use super::subquery::{as_outer, equality_with_outer, left_over, with_single_value};
 
@@ -36,11 +36,10 @@ pub(crate) struct OuterColumns {
 
 impl OuterColumns {
     /// Turns LATERAL subqueries that compute with outer columns, and those that name columns two queries out, from the outermost
-    /// inwards. Subqueries in aggregates and GROUP BY move into a projection below.
+    /// inwards.
     pub(crate) fn flatten(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let done = plan.transform_down_with_subqueries(|node| {
             Ok(Transformed::yes(match node {
-                LogicalPlan::Aggregate(aggregate) => with_subqueries_below(aggregate)?,
                 LogicalPlan::Join(join) => self.lateral(join)?,
                 node @ (LogicalPlan::Filter(_) | LogicalPlan::Projection(_)) => {
                     let node = self.with_joined_values(node, |subquery| names_deeply(&subquery.subquery))?;
@@ -349,15 +348,13 @@ fn is_conditional(plan: &LogicalPlan) -> bool {
 
 /// Subqueries in the calls and keys of an aggregate, as columns of a projection below.
 pub(super) fn with_subqueries_below(aggregate: Aggregate) -> Result<LogicalPlan> {
-    let is_subquery =
-        |part: &Expr| matches!(part, Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_));
     let mut found: Vec<Expr> = vec![];
     let names = NamePreserver::new_for_projection();
     let name_of = |position: usize| format!("__subquery{position}");
     let mut moved = |expr: Expr| -> Result<Expr> {
         let name = names.save(&expr);
         let done = expr.transform_down(|part| {
-            if !is_subquery(&part) {
+            if subquery_of(&part).is_none() {
                 return Ok(Transformed::no(part));
             }
             let position = found.iter().position(|other| *other == part).unwrap_or_else(|| {

@@ -24,6 +24,7 @@ use datafusion::sql::sqlparser::ast::{self, Ident, TableAlias, TableAliasColumnD
 use datafusion::sql::sqlparser::tokenizer::Span;
 use thalweg_core::{Code, Diagnostic};
 
+use super::arguments::subquery_of;
 use super::error::refuse;
 use super::exists::{as_count, simpler_exists, sole_aggregate};
 use super::lateral::with_grouped_lateral;
@@ -296,8 +297,7 @@ pub(crate) fn as_outer(expr: Expr, schema: &DFSchema) -> Result<Expr> {
 fn has_subquery(node: &LogicalPlan) -> Result<bool> {
     let mut found = false;
     node.apply_expressions(|expr| {
-        found =
-            found || expr.exists(|part| Ok(matches!(part, Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_))))?;
+        found = found || expr.exists(|part| Ok(subquery_of(part).is_some()))?;
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(found)
